@@ -1,0 +1,2 @@
+//! Example stub
+fn main() {}
