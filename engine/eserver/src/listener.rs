@@ -1,0 +1,166 @@
+//! [`Listener`]: one shard's share of a listening address, and how newcomers come in.
+
+use std::fs::File;
+use std::io;
+use std::net::{IpAddr, SocketAddr, TcpStream};
+
+use socket2::{Domain, Protocol, Socket, Type};
+
+use crate::wheel::Tick;
+
+/// Connections the kernel may hold for us until they are accepted; it clamps this to `somaxconn`.
+const BACKLOG: i32 = 65_535;
+
+/// Looks away for so many ticks when accepting fails for want of descriptors: about a quarter of a
+/// second, so that the wait costs nothing and recovery takes less than one second.
+const BACK_OFF: Tick = 1;
+
+pub(crate) struct Listener {
+    socket: mio::net::TcpListener,
+    /// A descriptor that is given up for a moment to tell a newcomer that none is left.
+    spare: Option<File>,
+    /// Accept nothing before this tick.
+    pub(crate) resume_at: Option<Tick>,
+    /// When the last complaint was logged.
+    complained_at: Option<Tick>,
+}
+
+/// What one attempt to accept gave.
+pub(crate) enum Accepted {
+    Newcomer(TcpStream, IpAddr),
+    /// No descriptor: this newcomer can only be told, then accepting pauses.
+    Turned(Option<TcpStream>),
+    Nobody,
+}
+
+impl Listener {
+    /// Binds this shard's socket; several share the address through SO_REUSEPORT.
+    pub(crate) fn bind(address: SocketAddr) -> io::Result<Self> {
+        let socket = open(address)?;
+        socket.set_reuse_port(true)?;
+        // Inherited by every accepted socket, which saves a call for each.
+        socket.set_tcp_nodelay(true)?;
+        socket.set_nonblocking(true)?;
+        socket.bind(&address.into())?;
+        socket.listen(BACKLOG)?;
+        let socket = mio::net::TcpListener::from_std(socket.into());
+        let spare = File::open("/dev/null").ok();
+        Ok(Listener {
+            socket,
+            spare,
+            resume_at: None,
+            complained_at: None,
+        })
+    }
+
+    pub(crate) fn source(&mut self) -> &mut mio::net::TcpListener {
+        &mut self.socket
+    }
+
+    pub(crate) fn accept(&mut self, now: Tick) -> Accepted {
+        match self.socket.accept() {
+            Ok((socket, peer)) => Accepted::Newcomer(socket.into(), peer.ip().to_canonical()),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Accepted::Nobody,
+            Err(error) if is_peers_fault(&error) => Accepted::Turned(None),
+            Err(error) => {
+                self.resume_at = Some(now + BACK_OFF);
+                if self.complained_at.is_none_or(|at| now >= at + 4) {
+                    self.complained_at = Some(now);
+                    tracing::warn!(%error, "cannot accept; serving the connections there are");
+                }
+                Accepted::Turned(self.accept_with_spare())
+            }
+        }
+    }
+
+    /// Gives up the spare descriptor to take one newcomer, who must be let go at once.
+    fn accept_with_spare(&mut self) -> Option<TcpStream> {
+        self.spare.take()?;
+        self.socket.accept().ok().map(|(socket, _)| socket.into())
+    }
+
+    /// Takes the spare descriptor back; call once the newcomer has been let go.
+    pub(crate) fn keep_spare(&mut self) {
+        if self.spare.is_none() {
+            self.spare = File::open("/dev/null").ok();
+        }
+    }
+}
+
+/// Finds out whether `address` is free, and which port 0 becomes.
+///
+/// SO_REUSEPORT would let a second server of the same user share the port silently; a probe
+/// without it fails as soon as anybody listens there.
+pub(crate) fn claim(address: SocketAddr) -> io::Result<SocketAddr> {
+    let probe = open(address)?;
+    probe.bind(&address.into())?;
+    probe.listen(1)?;
+    let bound = probe.local_addr()?;
+    bound
+        .as_socket()
+        .ok_or_else(|| io::Error::other("not an internet address"))
+}
+
+fn open(address: SocketAddr) -> io::Result<Socket> {
+    let socket = Socket::new(
+        Domain::for_address(address),
+        Type::STREAM,
+        Some(Protocol::TCP),
+    )?;
+    socket.set_reuse_address(true)?;
+    if address.is_ipv6() {
+        // `[::]` serves both families, as its users expect.
+        socket.set_only_v6(false)?;
+    }
+    Ok(socket)
+}
+
+/// The connection died before it was accepted: nothing is wrong with us.
+fn is_peers_fault(error: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionAborted, ConnectionReset, HostUnreachable, NetworkDown};
+    use io::ErrorKind::{Interrupted, NetworkUnreachable, PermissionDenied, TimedOut};
+    matches!(
+        error.kind(),
+        ConnectionAborted
+            | ConnectionReset
+            | HostUnreachable
+            | NetworkDown
+            | Interrupted
+            | NetworkUnreachable
+            | PermissionDenied
+            | TimedOut
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_taken_port_is_noticed_even_between_servers_that_share() {
+        let any = SocketAddr::from(([127, 0, 0, 1], 0));
+        let address = claim(any).unwrap();
+        let first = Listener::bind(address).unwrap();
+        let _second = Listener::bind(address).expect("shards of one server share the port");
+        assert_eq!(claim(address).unwrap_err().kind(), io::ErrorKind::AddrInUse);
+        drop(first);
+    }
+
+    #[test]
+    fn accepted_sockets_inherit_nodelay() {
+        let address = claim(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+        let mut listener = Listener::bind(address).unwrap();
+        let _client = TcpStream::connect(address).unwrap();
+        let socket = loop {
+            match listener.accept(0) {
+                Accepted::Newcomer(socket, peer) => {
+                    assert!(peer.is_loopback());
+                    break socket;
+                }
+                Accepted::Nobody => std::thread::yield_now(),
+                Accepted::Turned(_) => panic!("a descriptor was there"),
+            }
+        };
+        assert!(socket.nodelay().unwrap());
+    }
+}
