@@ -51,8 +51,10 @@ pub(crate) struct Busy {
     /// When the spilled request must be whole; set while `spill` holds one.
     pub(crate) request_deadline: Tick,
     pub(crate) outbox: Outbox,
-    /// When the outbox must be empty; set while it is not.
+    /// When the outbox must have shrunk enough; set while it is not empty.
     pub(crate) write_deadline: Tick,
+    /// By how many bytes it has shrunk since that was set.
+    pub(crate) shrunk: usize,
     /// Answers ready before their turn. The front belongs to `next_reply` and is always `None`.
     pub(crate) parked: VecDeque<Option<Box<[u8]>>>,
 }

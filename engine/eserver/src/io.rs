@@ -220,11 +220,12 @@ impl Io {
             }
         }
         if !rest.is_empty() && !conn.has(flag::BROKEN) {
-            let seconds = (conn.outbox_bytes() + rest.len()) as u64 / 1024;
-            let patience = self.settings.limits.write_timeout + Duration::from_secs(seconds);
             let busy = conn.busy_mut();
+            if busy.outbox.len() == 0 {
+                busy.write_deadline = self.tick + ticks(self.settings.limits.write_timeout);
+                busy.shrunk = 0;
+            }
             busy.outbox.push(rest);
-            busy.write_deadline = self.tick + ticks(patience);
             if !conn.has(flag::WATCH_WRITE) {
                 conn.flags |= flag::WATCH_WRITE;
                 watch(&self.registry, conn, key, true);
@@ -234,6 +235,21 @@ impl Io {
         if self.run.capacity() > 4 * RUN_BYTES {
             self.run = Vec::with_capacity(RUN_BYTES);
         }
+    }
+
+    /// A write deadline has come: whether the peer read at the least rate of 1 KiB a second since
+    /// the last one. If so, it has as much time again.
+    pub(crate) fn reads_on(&mut self, key: Key) -> bool {
+        let patience = self.settings.limits.write_timeout;
+        let Some(conn) = self.slab.get_mut(key.0, key.1) else {
+            return false;
+        };
+        let busy = conn.busy_mut();
+        let least = (patience.as_millis() * 1024 / 1000).max(1);
+        let enough = busy.shrunk as u128 >= least;
+        busy.shrunk = 0;
+        busy.write_deadline = self.tick + ticks(patience);
+        enough
     }
 
     /// The socket takes bytes again.
@@ -246,6 +262,7 @@ impl Io {
             if before > 0 {
                 let result = busy.outbox.send(&mut &conn.socket);
                 let after = busy.outbox.len();
+                busy.shrunk += before - after;
                 self.counters.bytes_out.add((before - after) as u64);
                 if result.is_err() {
                     conn.flags |= flag::BROKEN;

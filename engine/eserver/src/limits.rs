@@ -23,8 +23,8 @@ pub struct Limits {
     /// Bytes kept for a peer that does not read. Past it no further request of that peer is read,
     /// and what it did not ask for is not sent but the connection closed. Default 256 KiB.
     pub outbox_bytes_max: usize,
-    /// Time a peer may leave waiting bytes untouched, plus one second per KiB waiting. It is then
-    /// closed. Default 10 s.
+    /// Time in which a peer for whom bytes wait must take 1 KiB of them per second on average. One
+    /// that does not is closed. Default 10 s.
     pub write_timeout: Duration,
     /// Requests of one connection that may wait for their answers at once. Further ones are read
     /// when answers have left. Default 256.

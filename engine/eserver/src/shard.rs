@@ -360,6 +360,9 @@ impl Shard {
         };
         let service = conn.listener;
         if conn.outbox_bytes() > 0 {
+            if self.io.reads_on(key) {
+                return self.io.settle(key);
+            }
             self.io.counters.slow_readers.add(1);
             self.io.close(key);
         } else if conn.in_flight() > 0 || conn.has(flag::PAUSED) {
