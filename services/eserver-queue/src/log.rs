@@ -1,0 +1,674 @@
+//! `Log`: a ring of segments that records are appended to, committed, and read back from.
+//!
+//! Records go to the newest segment. When it is full a spare takes over under the next number, with
+//! no directory operation: its new header goes out with its first records. The oldest segment
+//! leaves when no message's newest record stands in it, and only the oldest may: what a record
+//! refers to stands in the same segment or an older one, so nothing that remains refers to what is
+//! gone. That it left is itself a record, and the file is overwritten only after that record is
+//! durable; otherwise a power cut in the middle of overwriting could bring half of it back.
+//!
+//! The log knows nothing about messages. Invariants:
+//! - every segment but the newest ends with a `SegmentEnd` record and is synced before the next
+//!   one is written to (not with [`SyncPolicy::Never`]), so only the newest can have a torn end;
+//! - a record of epoch `n + 1` is written only after those of epoch `n` in its segment are synced;
+//! - after a failed write or sync nothing is written any more: the kernel may have dropped the data
+//!   and will report success the next time.
+
+use std::collections::VecDeque;
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use thiserror::Error;
+
+use crate::disk::{Disk, DiskFile, is_lack_of_space};
+use crate::index::Place;
+use crate::pending::{COUNT_BYTES, Pending};
+use crate::preparer::{Preparer, Spare};
+use crate::read_ahead::ReadAhead;
+use crate::record::{self, Kind};
+use crate::segment::{self, Segment};
+use crate::{Millis, QueueSettings, SyncPolicy};
+
+/// The log cannot be written any more, for good: nothing that was not committed before this is
+/// acknowledged. Starting again recovers what is on disk.
+#[derive(Debug, Clone, Error)]
+#[error("the log in {directory} stopped: {operation} failed")]
+pub struct LogFailed {
+    /// The queue's directory.
+    pub directory: PathBuf,
+    /// What was tried.
+    pub operation: &'static str,
+    /// What the disk said.
+    pub source: Arc<io::Error>,
+}
+
+/// The disk did not give back what was written; the message stays where it is.
+#[derive(Debug, Error)]
+#[error("cannot read from the log in {directory}")]
+pub struct ReadFailed {
+    /// The queue's directory.
+    pub directory: PathBuf,
+    /// What the disk said.
+    pub source: io::Error,
+}
+
+/// Why a record is not appended.
+#[derive(Debug)]
+pub(crate) enum AppendError {
+    /// The disk has no room for another segment.
+    NoSpace,
+    /// See [`LogFailed`].
+    Failed(LogFailed),
+}
+
+impl From<LogFailed> for AppendError {
+    fn from(failed: LogFailed) -> Self {
+        Self::Failed(failed)
+    }
+}
+
+/// Who needs room, and so how much of the last room is left to others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Need {
+    /// A producer: it leaves a spare, or most of a segment, to consumers, whose removals are what
+    /// makes room again.
+    Put,
+    /// A consumer: it leaves a few records' room to the log itself.
+    Consume,
+    /// The log itself.
+    Keep,
+}
+
+/// Bytes of a segment left to the log's own records.
+const KEPT_BYTES: u32 = 192;
+
+/// Bytes of a record without a body.
+const BARE_BYTES: u32 = record::HEADER_BYTES as u32;
+
+/// Dead segments kept for reuse, at most.
+const SPARES_MAX: usize = 2;
+
+/// After a failed attempt to prepare a segment, the next comes this many milliseconds later at the
+/// earliest.
+const RETRY_AFTER: u64 = 100;
+
+/// A segment that fills within this many milliseconds is followed by one twice as large.
+const FILLED_FAST: u64 = 1000;
+
+/// A segment that takes longer than this many milliseconds to fill is followed by a smaller one.
+const FILLED_SLOWLY: u64 = 60_000;
+
+/// A batch that grows past this is committed before its caller asks for it, in bytes.
+const PENDING_BYTES_MAX: usize = 8 << 20;
+
+/// The log of one queue.
+#[derive(Debug)]
+pub(crate) struct Log<D: Disk> {
+    pub(crate) settings: QueueSettings,
+    pub(crate) disk: D,
+    pub(crate) identity: u128,
+    pub(crate) seed: u32,
+    /// Oldest first; the last one is written to. Never empty.
+    pub(crate) segments: VecDeque<Segment<D::File>>,
+    /// The sequence number of the next put.
+    pub(crate) next_seq: u64,
+    /// The epoch of the next record in the newest segment.
+    pub(crate) epoch: u32,
+    /// Whether a record of that epoch was appended.
+    pub(crate) epoch_started: bool,
+    /// Whether the newest segment ends with `SegmentEnd` and its successor was not started.
+    pub(crate) is_sealed: bool,
+    pub(crate) pending: Pending,
+    read_ahead: ReadAhead,
+    /// Something a caller waits for was appended since the last sync.
+    needs_sync: bool,
+    /// When the oldest write since the last sync was made.
+    unsynced_since: Option<Millis>,
+    /// Segments that left; to be spares once that is durable.
+    leaving: Vec<Segment<D::File>>,
+    /// The oldest segment that matters, as far as that is durable.
+    durable_oldest: u32,
+    spares: Vec<Spare<D::File>>,
+    preparer: Preparer<D>,
+    next_file: u32,
+    no_space_since: Option<Millis>,
+    /// When the newest segment was started.
+    started: Millis,
+    /// The segment size that the rate of puts asks for, in bytes.
+    paced_bytes: u32,
+    failed: Option<LogFailed>,
+}
+
+/// What a commit did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Committed {
+    /// Bytes written.
+    pub bytes: u64,
+    /// Whether all that was ever appended now survives a power cut.
+    pub synced: bool,
+}
+
+/// What recovery hands to a log.
+pub(crate) struct Parts<D: Disk> {
+    pub(crate) settings: QueueSettings,
+    pub(crate) disk: D,
+    pub(crate) identity: u128,
+    /// Not empty.
+    pub(crate) segments: VecDeque<Segment<D::File>>,
+    pub(crate) next_seq: u64,
+    pub(crate) epoch: u32,
+    pub(crate) is_sealed: bool,
+    /// Files of which nothing is needed; to be used or removed once the first sync is done.
+    pub(crate) leaving: Vec<Segment<D::File>>,
+    pub(crate) next_file: u32,
+}
+
+impl<D: Disk> Log<D> {
+    pub(crate) fn new(parts: Parts<D>, now: Millis) -> Self {
+        let seed = segment::seed(parts.identity);
+        let oldest = parts.segments.front().map_or(1, |segment| segment.number);
+        Self {
+            preparer: Preparer::new(parts.disk.clone()),
+            disk: parts.disk,
+            identity: parts.identity,
+            seed,
+            segments: parts.segments,
+            next_seq: parts.next_seq,
+            epoch: parts.epoch,
+            epoch_started: false,
+            is_sealed: parts.is_sealed,
+            pending: Pending::new(seed),
+            read_ahead: ReadAhead::default(),
+            needs_sync: false,
+            // What was read may never have been synced.
+            unsynced_since: Some(now),
+            leaving: parts.leaving,
+            durable_oldest: oldest,
+            spares: Vec::new(),
+            next_file: parts.next_file,
+            no_space_since: None,
+            started: now,
+            paced_bytes: parts.settings.segment_bytes_min,
+            settings: parts.settings,
+            failed: None,
+        }
+    }
+
+    /// The segment that is written to.
+    pub(crate) fn newest(&self) -> &Segment<D::File> {
+        self.segments.back().expect("a log has a segment")
+    }
+
+    fn newest_mut(&mut self) -> &mut Segment<D::File> {
+        self.segments.back_mut().expect("a log has a segment")
+    }
+
+    /// The oldest segment, if it is not the newest too.
+    pub(crate) fn oldest_of_several(&self) -> Option<u32> {
+        (self.segments.len() > 1).then(|| self.segments[0].number)
+    }
+
+    /// Bytes that records take, headers of segments included.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.segments
+            .iter()
+            .map(|segment| u64::from(segment.end))
+            .sum()
+    }
+
+    /// Bytes that the log takes on disk, spares included.
+    pub(crate) fn disk_bytes(&self) -> u64 {
+        let used = self
+            .segments
+            .iter()
+            .chain(&self.leaving)
+            .map(|segment| segment.bytes);
+        used.chain(self.spares.iter().map(|spare| spare.bytes))
+            .map(u64::from)
+            .sum()
+    }
+
+    /// Fails once the log has failed.
+    #[inline]
+    pub(crate) fn check(&self) -> Result<(), LogFailed> {
+        match &self.failed {
+            None => Ok(()),
+            Some(failed) => Err(failed.clone()),
+        }
+    }
+
+    /// Makes room for a record with such a body. Until it is appended nothing else may be.
+    #[inline]
+    pub(crate) fn make_room(
+        &mut self,
+        body_bytes: usize,
+        need: Need,
+        now: Millis,
+    ) -> Result<(), AppendError> {
+        self.check()?;
+        let bytes = record::record_bytes(body_bytes) as u32;
+        if self.pending.bytes() < PENDING_BYTES_MAX && self.has_room(bytes, need) {
+            return Ok(());
+        }
+        if self.pending.bytes() >= PENDING_BYTES_MAX {
+            self.commit(false, now)?;
+        }
+        self.find_room(bytes, need, now)
+    }
+
+    #[inline]
+    fn has_room(&self, bytes: u32, need: Need) -> bool {
+        let newest = self.newest();
+        let Some(rest) = self.rest(bytes, need) else {
+            return false;
+        };
+        need != Need::Put || !self.spares.is_empty() || rest >= newest.bytes / 4 * 3
+    }
+
+    /// Bytes of the newest segment left after a record, or `None` if it does not fit.
+    #[inline]
+    fn rest(&self, bytes: u32, need: Need) -> Option<u32> {
+        let kept = if need == Need::Keep {
+            BARE_BYTES
+        } else {
+            KEPT_BYTES
+        };
+        let newest = self.newest();
+        if self.is_sealed {
+            None
+        } else {
+            newest.bytes.checked_sub(newest.end + bytes + kept)
+        }
+    }
+
+    /// Each round gains a spare, or finds that there is none to gain.
+    #[cold]
+    fn find_room(&mut self, bytes: u32, need: Need, now: Millis) -> Result<(), AppendError> {
+        loop {
+            self.collect_spare(false, now)?;
+            if self.rest(bytes, need).is_none() && !self.spares.is_empty() {
+                self.roll(now);
+            }
+            if self.has_room(bytes, need) {
+                return Ok(());
+            }
+            if !self.leaving.is_empty() {
+                self.commit(true, now)?;
+                if !self.spares.is_empty() {
+                    continue;
+                }
+            }
+            if !self.preparer.is_busy() && !self.start_preparing(now) {
+                return Err(AppendError::NoSpace);
+            }
+            self.collect_spare(true, now)?;
+        }
+    }
+
+    /// Asks for a spare unless that failed a moment ago.
+    fn start_preparing(&mut self, now: Millis) -> bool {
+        let mut bytes = self.wanted_bytes();
+        if let Some(since) = self.no_space_since {
+            if now.since(since) < RETRY_AFTER && now >= since {
+                return false;
+            }
+            bytes = self.settings.segment_bytes_min;
+        }
+        let name = file_name(self.next_file);
+        self.next_file += 1;
+        self.preparer
+            .start(name, bytes, self.settings.segment_bytes_min);
+        true
+    }
+
+    /// Takes what the preparer has ready, or waits for it.
+    fn collect_spare(&mut self, wait: bool, now: Millis) -> Result<(), LogFailed> {
+        let result = if wait {
+            self.preparer.wait()
+        } else {
+            self.preparer.poll()
+        };
+        match result {
+            None => Ok(()),
+            Some(Ok(spare)) => {
+                self.no_space_since = None;
+                self.spares.push(spare);
+                Ok(())
+            }
+            Some(Err(error)) if is_lack_of_space(&error) => {
+                self.no_space_since = Some(now);
+                Ok(())
+            }
+            Some(Err(error)) => Err(self.fail("preparing a segment", error)),
+        }
+    }
+
+    /// The size that suits the log: an eighth of it, or more when segments fill fast.
+    fn wanted_bytes(&self) -> u32 {
+        let eighth = u32::try_from(self.bytes() / 8).unwrap_or(u32::MAX);
+        let eighth = eighth.checked_next_power_of_two().unwrap_or(u32::MAX);
+        let QueueSettings {
+            segment_bytes_min,
+            segment_bytes_max,
+            ..
+        } = self.settings;
+        eighth
+            .max(self.paced_bytes)
+            .clamp(segment_bytes_min, segment_bytes_max)
+    }
+
+    fn keep_pace(&mut self, now: Millis) {
+        let took = now.since(self.started);
+        let bytes = self.newest().bytes;
+        if took <= FILLED_FAST {
+            self.paced_bytes = self.paced_bytes.max(bytes.saturating_mul(2));
+        } else if took > FILLED_SLOWLY {
+            self.paced_bytes = bytes / 2;
+        }
+        let QueueSettings {
+            segment_bytes_min,
+            segment_bytes_max,
+            ..
+        } = self.settings;
+        self.paced_bytes = self.paced_bytes.clamp(segment_bytes_min, segment_bytes_max);
+        self.started = now;
+    }
+
+    /// Ends the newest segment and starts the next one in the largest spare.
+    fn roll(&mut self, now: Millis) {
+        let largest = (0..self.spares.len()).max_by_key(|&at| self.spares[at].bytes);
+        let spare = self
+            .spares
+            .swap_remove(largest.expect("callers have a spare"));
+        let number = self
+            .newest()
+            .number
+            .checked_add(1)
+            .expect("four billion segments");
+        if !self.is_sealed {
+            self.push(Kind::SegmentEnd, u64::from(number), |_| {});
+        }
+        self.keep_pace(now);
+        let header = segment::Header {
+            bytes: spare.bytes,
+            identity: self.identity,
+            number,
+            oldest: self.durable_oldest,
+            next_seq: self.next_seq,
+        };
+        self.segments.push_back(Segment {
+            number,
+            name: spare.name,
+            file: spare.file,
+            bytes: spare.bytes,
+            next_seq: self.next_seq,
+            end: segment::HEADER_BYTES as u32,
+        });
+        self.pending.start_chunk(
+            Place {
+                segment: number,
+                offset: 0,
+            },
+            &header.encode(),
+        );
+        self.is_sealed = false;
+        self.epoch = 1;
+        self.epoch_started = false;
+        self.prepare_ahead(now);
+    }
+
+    /// Has a spare made before it is needed.
+    fn prepare_ahead(&mut self, now: Millis) {
+        let is_needed = self.spares.is_empty() && !self.preparer.is_busy();
+        if is_needed && self.no_space_since.is_none() {
+            self.start_preparing(now);
+        }
+    }
+
+    /// Appends a record for which room was made.
+    #[inline]
+    pub(crate) fn append(
+        &mut self,
+        kind: Kind,
+        number: u64,
+        write: impl FnOnce(&mut Vec<u8>),
+    ) -> Place {
+        self.needs_sync |= kind != Kind::Reserve;
+        if matches!(kind, Kind::Put | Kind::PutDelayed) {
+            self.next_seq = number + 1;
+        }
+        self.push(kind, number, write)
+    }
+
+    #[inline]
+    fn push(&mut self, kind: Kind, number: u64, write: impl FnOnce(&mut Vec<u8>)) -> Place {
+        let newest = self.segments.back_mut().expect("a log has a segment");
+        let place = Place {
+            segment: newest.number,
+            offset: newest.end,
+        };
+        if self.pending.is_empty() {
+            self.pending.start_chunk(place, &[]);
+        }
+        let header = record::Header {
+            kind,
+            starts_epoch: !self.epoch_started,
+            body_bytes: 0,
+            segment: newest.number,
+            epoch: self.epoch,
+            number,
+        };
+        self.epoch_started = true;
+        newest.end += self.pending.push(header, write) as u32;
+        place
+    }
+
+    /// Appends that something happened to one message, or adds the message to the run before. Room
+    /// was made for a record without a body.
+    #[inline]
+    pub(crate) fn append_to_run(&mut self, kind: Kind, number: u64) -> Place {
+        if self.rest(COUNT_BYTES as u32, Need::Consume).is_some()
+            && let Some(grown) = self.pending.extend_run(kind, number)
+        {
+            self.needs_sync |= kind != Kind::Reserve;
+            self.newest_mut().end += grown as u32;
+            return Place::default();
+        }
+        self.append(kind, number, |_| {})
+    }
+
+    /// Writes down that the log was opened, and makes all of it durable. Epochs start anew with
+    /// this record, so what a torn tail left behind it cannot be taken for a part of the log.
+    pub(crate) fn restart(&mut self, now: Millis) -> Result<(), LogFailed> {
+        match self.make_room(0, Need::Keep, now) {
+            Ok(()) => {
+                self.append(Kind::Restart, 0, |_| {});
+            }
+            Err(AppendError::Failed(failed)) => return Err(failed),
+            // The room that every record but this one leaves is still there.
+            Err(AppendError::NoSpace) if !self.is_sealed => {
+                let next = u64::from(self.newest().number) + 1;
+                self.push(Kind::SegmentEnd, next, |_| {});
+                self.is_sealed = true;
+            }
+            Err(AppendError::NoSpace) => {}
+        }
+        self.commit(true, now).map(|_| ())
+    }
+
+    /// Lets the oldest segment go, of which no message is left, if that can be written down.
+    pub(crate) fn retire_oldest(&mut self, now: Millis) -> bool {
+        let Some(next) = self.segments.get(1).map(|segment| segment.number) else {
+            return false;
+        };
+        if self.make_room(0, Need::Keep, now).is_err() {
+            return false;
+        }
+        self.append(Kind::Oldest, u64::from(next), |_| {});
+        self.leaving.extend(self.segments.pop_front());
+        true
+    }
+
+    /// Writes what is pending, and makes it durable if the policy or the caller says so.
+    pub(crate) fn commit(&mut self, sync: bool, now: Millis) -> Result<Committed, LogFailed> {
+        self.check()?;
+        let bytes = self.write_pending(now)?;
+        let sync = sync
+            || match self.settings.sync {
+                SyncPolicy::Always => self.needs_sync,
+                SyncPolicy::Interval { .. } => self.sync_due().is_some_and(|due| due <= now),
+                SyncPolicy::Never => false,
+            };
+        if sync && self.unsynced_since.is_some() {
+            if let Err(error) = self.newest().file.sync_data() {
+                return Err(self.fail("syncing", error));
+            }
+            self.unsynced_since = None;
+            self.needs_sync = false;
+        }
+        let synced = self.unsynced_since.is_none();
+        if synced || self.settings.sync == SyncPolicy::Never {
+            if self.epoch_started {
+                self.epoch += 1;
+                self.epoch_started = false;
+            }
+            self.durable_oldest = self.segments[0].number;
+            self.reuse_leaving();
+        }
+        self.collect_spare(false, now)?;
+        // A queue that is hardly used makes do with one segment.
+        if self.newest().end >= self.newest().bytes / 16 {
+            self.prepare_ahead(now);
+        }
+        Ok(Committed { bytes, synced })
+    }
+
+    /// When unsynced data is to be synced, if at all.
+    pub(crate) fn sync_due(&self) -> Option<Millis> {
+        match self.settings.sync {
+            SyncPolicy::Interval { milliseconds } => {
+                self.unsynced_since.map(|since| since.plus(milliseconds))
+            }
+            SyncPolicy::Always | SyncPolicy::Never => None,
+        }
+    }
+
+    fn write_pending(&mut self, now: Millis) -> Result<u64, LogFailed> {
+        if self.pending.is_empty() {
+            return Ok(0);
+        }
+        let newest = self.newest();
+        let (newest_number, room) = (newest.number, newest.bytes - newest.end);
+        self.pending.terminate(room as usize);
+        let mut bytes = 0;
+        let mut failure = None;
+        for (place, chunk) in self.pending.chunks() {
+            let at = position(&self.segments, place.segment).expect("appended to since");
+            let file = &self.segments[at].file;
+            if let Err(error) = file.write_all_at(chunk, u64::from(place.offset)) {
+                failure = Some(("writing", error));
+                break;
+            }
+            bytes += chunk.len() as u64;
+            // A segment is durable before its successor is written to.
+            let ends = place.segment != newest_number && self.settings.sync != SyncPolicy::Never;
+            if ends && let Err(error) = file.sync_data() {
+                failure = Some(("syncing", error));
+                break;
+            }
+        }
+        if let Some((operation, error)) = failure {
+            return Err(self.fail(operation, error));
+        }
+        self.pending.clear();
+        self.unsynced_since.get_or_insert(now);
+        Ok(bytes)
+    }
+
+    fn fail(&mut self, operation: &'static str, error: io::Error) -> LogFailed {
+        self.pending.clear();
+        let directory = self.disk.path().to_owned();
+        let failed = LogFailed {
+            directory,
+            operation,
+            source: Arc::new(error),
+        };
+        self.failed.get_or_insert(failed).clone()
+    }
+
+    /// Segments that left, durably, become spares, or go.
+    fn reuse_leaving(&mut self) {
+        if self.leaving.is_empty() {
+            return;
+        }
+        let wanted = self.wanted_bytes();
+        for Segment {
+            name, file, bytes, ..
+        } in std::mem::take(&mut self.leaving)
+        {
+            let least = match self.no_space_since {
+                Some(_) => self.settings.segment_bytes_min,
+                None => wanted,
+            };
+            let fits = (least..=wanted.saturating_mul(8)).contains(&bytes);
+            let spare = Spare { name, bytes, file };
+            if fits && self.spares.len() < SPARES_MAX {
+                self.spares.push(spare);
+            } else {
+                self.preparer.remove(spare);
+            }
+        }
+    }
+
+    /// The record at `place`; `None` when it is damaged.
+    pub(crate) fn read(&mut self, place: Place) -> Result<Option<(Kind, &[u8])>, ReadFailed> {
+        let pending_from = self.pending.starts_in(place.segment);
+        if pending_from.is_some_and(|from| from <= place.offset) {
+            let found = self.pending.read(place);
+            return Ok(found.map(|(header, body)| (header.kind, body)));
+        }
+        let Some(at) = position(&self.segments, place.segment) else {
+            return Ok(None);
+        };
+        let segment = &self.segments[at];
+        let end = pending_from.unwrap_or(segment.end);
+        let found = self.read_ahead.read(segment, place, end, self.seed);
+        let found = found.map_err(|source| {
+            let directory = self.disk.path().to_owned();
+            ReadFailed { directory, source }
+        })?;
+        Ok(found.map(|(header, body)| (header.kind, body)))
+    }
+
+    /// Takes what has a bearing on the log from new settings; sizes hold for new segments.
+    pub(crate) fn configure(&mut self, settings: QueueSettings) {
+        self.settings = settings;
+    }
+}
+
+/// Where the segment `number` stands. Numbers are in order, with a gap only where files were lost.
+fn position<F>(segments: &VecDeque<Segment<F>>, number: u32) -> Option<usize> {
+    let first = segments.front()?.number;
+    let guess = number.checked_sub(first)? as usize;
+    if segments
+        .get(guess)
+        .is_some_and(|segment| segment.number == number)
+    {
+        return Some(guess);
+    }
+    segments
+        .binary_search_by_key(&number, |segment| segment.number)
+        .ok()
+}
+
+/// The name of the file with this number, which is not the number of its segment.
+pub(crate) fn file_name(number: u32) -> String {
+    format!("{number:08x}.segment")
+}
+
+/// The number in a name that [`file_name`] made.
+pub(crate) fn file_number(name: &str) -> Option<u32> {
+    let digits = name.strip_suffix(".segment")?;
+    (digits.len() == 8).then(|| u32::from_str_radix(digits, 16).ok())?
+}

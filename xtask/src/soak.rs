@@ -1,0 +1,93 @@
+//! `cargo xtask soak`: the tests whose answer is a matter of luck, often enough to leave none.
+
+use std::process::ExitCode;
+
+use anyhow::{Result, bail};
+use clap::{Args, ValueEnum};
+
+use crate::install;
+use crate::steps::Steps;
+use crate::workspace::{cargo, release_binary};
+
+#[derive(Debug, Args)]
+pub(crate) struct SoakArgs {
+    /// What to soak; everything unless given
+    subject: Option<Subject>,
+    /// How many rounds or seeds instead of the usual number
+    #[arg(long)]
+    rounds: Option<u64>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Subject {
+    /// 20 power cuts of a loop-mounted file system under load
+    Power,
+    /// 200 times `kill -9` under load
+    Kill,
+    /// 1,000,000 seeds of the simulated disk
+    Seeds,
+    /// The old PHP client behind nginx, 20,000 requests, 1,000 and 10,000 at once
+    Php,
+}
+
+impl Subject {
+    /// The environment variable that says how often, and the usual number.
+    fn rounds(self) -> Option<(&'static str, u64)> {
+        match self {
+            Self::Power => Some(("ESERVER_POWER_ROUNDS", 20)),
+            Self::Kill => Some(("ESERVER_KILL_ROUNDS", 200)),
+            Self::Seeds => Some(("ESERVER_SEEDS", 1_000_000)),
+            Self::Php => None,
+        }
+    }
+
+    /// The tests that soak it.
+    fn tests(self) -> &'static str {
+        match self {
+            Self::Power => "test --package eserver-cli --test durability -- power_cut",
+            Self::Kill => "test --package eserver-cli --test durability -- messages_survive_kill",
+            Self::Seeds => "test --release --package eserver-queue",
+            Self::Php => {
+                "test --package eserver-cli --test php -- --include-ignored --test-threads=1"
+            }
+        }
+    }
+
+    /// Packages of the programs that it needs.
+    fn packages(self) -> &'static [&'static str] {
+        match self {
+            Self::Power => &["e2fsprogs", "mount", "perl"],
+            Self::Kill | Self::Seeds => &[],
+            Self::Php => &["php-cli", "php-fpm", "nginx", "apache2-utils", "iproute2"],
+        }
+    }
+}
+
+/// Builds the release binary and soaks it.
+///
+/// # Errors
+/// When it cannot be built or a needed program cannot be had.
+pub(crate) fn run(arguments: &SoakArgs) -> Result<ExitCode> {
+    let subjects = match &arguments.subject {
+        Some(subject) => std::slice::from_ref(subject),
+        None => Subject::value_variants(),
+    };
+    let status = cargo(["build", "--release", "--package", "eserver-cli"]).status()?;
+    if !status.success() {
+        bail!("the release build ended with {status}");
+    }
+    let mut steps = Steps::default();
+    for subject in subjects {
+        install::ensure(subject.packages())?;
+        let mut command = cargo(subject.tests().split(' '));
+        command.env("ESERVER_TEST_BINARY", release_binary());
+        let mut name = format!("{subject:?}").to_lowercase();
+        if let Some((variable, usual)) = subject.rounds() {
+            let rounds = arguments.rounds.unwrap_or(usual);
+            command.env(variable, rounds.to_string());
+            name = format!("{name}, {rounds} rounds");
+        }
+        steps.run(&name, &mut command)?;
+    }
+    Ok(steps.finish())
+}
