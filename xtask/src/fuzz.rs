@@ -77,8 +77,6 @@ fn targets() -> Result<Vec<String>> {
     let manifest = manifest(&root().join("fuzz"))?;
     let binaries = manifest.get("bin").and_then(toml::Value::as_array);
     let binaries = binaries.context("fuzz/Cargo.toml lists its targets as [[bin]]")?;
-    let names = binaries
-        .iter()
-        .filter_map(|binary| binary.get("name")?.as_str());
+    let names = binaries.iter().filter_map(|binary| binary.get("name")?.as_str());
     Ok(names.map(str::to_owned).collect())
 }

@@ -21,11 +21,7 @@ const PROGRAMS: &[(&str, &str)] = &[
 /// # Errors
 /// When one is missing and cannot be installed from here; the error is the command to type.
 pub(crate) fn ensure(packages: &[&str]) -> Result<()> {
-    let missing: Vec<_> = packages
-        .iter()
-        .copied()
-        .filter(|package| !is_there(package))
-        .collect();
+    let missing: Vec<_> = packages.iter().copied().filter(|package| !is_there(package)).collect();
     if missing.is_empty() {
         return Ok(());
     }

@@ -1,7 +1,7 @@
 //! The project's own chores: what a person would otherwise type in several lines, each time.
 //!
-//! [`test`] is what has to pass before a change goes in, [`soak`] the long form of its hardest
-//! parts, [`fuzz`] the search for inputs nobody thought of, [`bench`] the comparison with others.
+//! [`mod@test`] is what has to pass before a change goes in, [`soak`] the long form of its hardest
+//! parts, [`fuzz`] the search for inputs nobody thought of, [`mod@bench`] the comparison with others.
 //! [`tidy`] checks what no compiler checks. [`steps`] runs commands and keeps score for them,
 //! [`install`] gets the programs they need, [`workspace`] knows where things lie.
 

@@ -59,11 +59,7 @@ impl Steps {
     }
 
     fn note(&mut self, name: &str, start: Instant, passed: bool) {
-        self.done.push(Step {
-            name: name.to_owned(),
-            took: start.elapsed(),
-            passed,
-        });
+        self.done.push(Step { name: name.to_owned(), took: start.elapsed(), passed });
     }
 
     /// Prints the summary, whose last line reads `12 passed, 0 failed`; a failed step is a failure.
@@ -71,29 +67,17 @@ impl Steps {
         println!("\n== summary");
         for step in &self.done {
             let verdict = if step.passed { "ok" } else { "FAILED" };
-            println!(
-                "{:>8.1} s  {verdict:<6}  {}",
-                step.took.as_secs_f64(),
-                step.name
-            );
+            println!("{:>8.1} s  {verdict:<6}  {}", step.took.as_secs_f64(), step.name);
         }
         let total: Duration = self.done.iter().map(|step| step.took).sum();
         println!("{:>8.1} s  in all", total.as_secs_f64());
-        let failed: Vec<_> = self
-            .done
-            .iter()
-            .filter(|step| !step.passed)
-            .map(|step| step.name.as_str())
-            .collect();
+        let failed: Vec<_> =
+            self.done.iter().filter(|step| !step.passed).map(|step| step.name.as_str()).collect();
         if !failed.is_empty() {
             println!("failed: {}", failed.join(", "));
         }
         println!("{} passed, {} failed", self.tests.passed, self.tests.failed);
-        if failed.is_empty() {
-            ExitCode::SUCCESS
-        } else {
-            ExitCode::FAILURE
-        }
+        if failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
     }
 }
 
@@ -126,14 +110,9 @@ fn watch(command: &mut Command) -> Result<(bool, Tests)> {
 fn parse_result(line: &str) -> Option<Tests> {
     let (_, counts) = line.strip_prefix("test result: ")?.split_once(". ")?;
     let count = |what: &str| {
-        counts
-            .split("; ")
-            .find_map(|part| part.strip_suffix(what)?.trim().parse().ok())
+        counts.split("; ").find_map(|part| part.strip_suffix(what)?.trim().parse().ok())
     };
-    Some(Tests {
-        passed: count("passed")?,
-        failed: count("failed")?,
-    })
+    Some(Tests { passed: count("passed")?, failed: count("failed")? })
 }
 
 #[cfg(test)]
@@ -149,14 +128,8 @@ mod tests {
     #[test]
     fn results_are_read() {
         let rest = "0 ignored; 0 measured; 0 filtered out; finished in 0.00s";
-        check(
-            &format!("test result: ok. 3 passed; 0 failed; {rest}"),
-            Some((3, 0)),
-        );
-        check(
-            &format!("test result: FAILED. 10 passed; 2 failed; {rest}"),
-            Some((10, 2)),
-        );
+        check(&format!("test result: ok. 3 passed; 0 failed; {rest}"), Some((3, 0)));
+        check(&format!("test result: FAILED. 10 passed; 2 failed; {rest}"), Some((10, 2)));
         check("test a ... ok", None);
         check("test result: ", None);
         check("test result: ok. three passed; 0 failed", None);
@@ -165,18 +138,9 @@ mod tests {
     #[test]
     fn a_command_is_counted_and_its_failure_seen() {
         let mut command = Command::new("sh");
-        command.args([
-            "-c",
-            "echo 'test result: ok. 2 passed; 0 failed; 0 ignored'; exit 3",
-        ]);
+        command.args(["-c", "echo 'test result: ok. 2 passed; 0 failed; 0 ignored'; exit 3"]);
         let (passed, tests) = watch(&mut command).expect("there is a shell");
         assert!(!passed);
-        assert_eq!(
-            tests,
-            Tests {
-                passed: 2,
-                failed: 0
-            }
-        );
+        assert_eq!(tests, Tests { passed: 2, failed: 0 });
     }
 }

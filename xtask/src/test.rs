@@ -42,12 +42,7 @@ pub(crate) fn run(arguments: &TestArgs) -> Result<ExitCode> {
     let all = plan()?;
     let chosen: Vec<_> = all
         .iter()
-        .filter(|step| {
-            arguments
-                .only
-                .as_ref()
-                .is_none_or(|only| step.name.contains(only))
-        })
+        .filter(|step| arguments.only.as_ref().is_none_or(|only| step.name.contains(only)))
         .collect();
     if chosen.is_empty() {
         let names: Vec<_> = all.iter().map(|step| step.name.as_str()).collect();
@@ -85,34 +80,19 @@ enum Work {
 /// The steps in order: what fails fastest comes first.
 fn plan() -> Result<Vec<Planned>> {
     let mut steps = vec![
-        Planned {
-            name: "tidy".to_owned(),
-            work: Work::Tidy,
-        },
+        Planned { name: "tidy".to_owned(), work: Work::Tidy },
         by_cargo("format", "fmt --all --check"),
         by_cargo("clippy", "clippy --workspace --all-targets -- -D warnings"),
-        by_cargo(
-            "unit",
-            "test --workspace --no-fail-fast --lib --bins --examples",
-        ),
+        by_cargo("unit", "test --workspace --no-fail-fast --lib --bins --examples"),
     ];
     for name in integration_tests()? {
         let arguments = format!("test --workspace --no-fail-fast --test {name}");
         steps.push(by_cargo(&format!("test {name}"), &arguments));
     }
-    steps.push(by_cargo(
-        "examples in the documentation",
-        "test --workspace --doc",
-    ));
+    steps.push(by_cargo("examples in the documentation", "test --workspace --doc"));
     // The binary `eserver` and the crate `eserver` would write to the same page in one run.
-    steps.push(by_cargo(
-        "documentation",
-        "doc --workspace --no-deps --exclude eserver-cli",
-    ));
-    steps.push(by_cargo(
-        "documentation of the binary",
-        "doc --package eserver-cli --no-deps",
-    ));
+    steps.push(by_cargo("documentation", "doc --workspace --no-deps --exclude eserver-cli"));
+    steps.push(by_cargo("documentation of the binary", "doc --package eserver-cli --no-deps"));
     Ok(steps)
 }
 
@@ -133,11 +113,7 @@ fn integration_tests() -> Result<BTreeSet<String>> {
         for entry in entries {
             let path = entry?.path();
             if path.extension().is_some_and(|extension| extension == "rs") {
-                names.extend(
-                    path.file_stem()
-                        .and_then(|stem| stem.to_str())
-                        .map(str::to_owned),
-                );
+                names.extend(path.file_stem().and_then(|stem| stem.to_str()).map(str::to_owned));
             }
         }
     }
@@ -152,10 +128,7 @@ mod tests {
     fn every_integration_test_is_a_step() {
         let names: Vec<_> = plan().unwrap().into_iter().map(|step| step.name).collect();
         for name in ["tidy", "clippy", "unit", "test durability", "test protocol"] {
-            assert!(
-                names.iter().any(|other| other == name),
-                "{name} in {names:?}"
-            );
+            assert!(names.iter().any(|other| other == name), "{name} in {names:?}");
         }
     }
 }

@@ -33,9 +33,5 @@ pub(crate) fn check() -> Result<()> {
     if findings.is_empty() {
         return Ok(());
     }
-    bail!(
-        "{}\n{} places are not tidy",
-        findings.join("\n"),
-        findings.len()
-    )
+    bail!("{}\nnot tidy, places: {}", findings.join("\n"), findings.len())
 }

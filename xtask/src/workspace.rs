@@ -39,18 +39,14 @@ pub(crate) fn members() -> Result<Vec<String>> {
     let manifest = manifest(root())?;
     let members = manifest["workspace"]["members"].as_array();
     let members = members.context("the workspace's manifest lists its members")?;
-    Ok(members
-        .iter()
-        .filter_map(|member| member.as_str().map(str::to_owned))
-        .collect())
+    Ok(members.iter().filter_map(|member| member.as_str().map(str::to_owned)).collect())
 }
 
 /// The parsed `Cargo.toml` of a directory.
 pub(crate) fn manifest(directory: &Path) -> Result<toml::Table> {
     let path = directory.join("Cargo.toml");
     let text = read(&path)?;
-    text.parse()
-        .with_context(|| format!("{} is no TOML", path.display()))
+    text.parse().with_context(|| format!("{} is no TOML", path.display()))
 }
 
 /// The text of a file, with its path in the error.
@@ -82,8 +78,5 @@ pub(crate) fn files(directory: &Path) -> Result<Vec<PathBuf>> {
 
 /// A path as a reader of the repository knows it.
 pub(crate) fn shown(path: &Path) -> String {
-    path.strip_prefix(root())
-        .unwrap_or(path)
-        .display()
-        .to_string()
+    path.strip_prefix(root()).unwrap_or(path).display().to_string()
 }

@@ -136,11 +136,7 @@ mod tests {
     #[test]
     fn what_php_packs_is_a_frame() {
         // pack("nna{$len}", 8001, 13, '{"sql":"x?"}\n')
-        check(
-            b"\x1f\x41\x00\x0d{\"sql\":\"x?\"}\n",
-            &[(8001, b"{\"sql\":\"x?\"}\n")],
-            0,
-        );
+        check(b"\x1f\x41\x00\x0d{\"sql\":\"x?\"}\n", &[(8001, b"{\"sql\":\"x?\"}\n")], 0);
     }
 
     #[test]
@@ -174,20 +170,11 @@ mod tests {
         encode(7, &body, &mut wire).unwrap();
         assert_eq!(wire.len(), FRAME_BYTES_MAX);
         assert_eq!(decode(&wire[..wire.len() - 1]), None);
-        assert_eq!(
-            decode(&wire),
-            Some(Frame {
-                command: 7,
-                body: &body
-            })
-        );
+        assert_eq!(decode(&wire), Some(Frame { command: 7, body: &body }));
 
         let long = vec![b'x'; BODY_BYTES_MAX + 1];
         let mut out = vec![1, 2, 3];
-        assert_eq!(
-            encode(7, &long, &mut out),
-            Err(BodyTooLong(BODY_BYTES_MAX + 1))
-        );
+        assert_eq!(encode(7, &long, &mut out), Err(BodyTooLong(BODY_BYTES_MAX + 1)));
         assert_eq!(
             encode_with(7, &mut out, |out| out.extend_from_slice(&long)),
             Err(BodyTooLong(BODY_BYTES_MAX + 1))
@@ -200,7 +187,7 @@ mod tests {
         let (mut plain, mut in_place) = (vec![9], vec![9]);
         encode(8001, b"{\"msg\":\"success\"}", &mut plain).unwrap();
         encode_with(8001, &mut in_place, |out| {
-            out.extend_from_slice(b"{\"msg\":\"success\"}")
+            out.extend_from_slice(b"{\"msg\":\"success\"}");
         })
         .unwrap();
         assert_eq!(plain, in_place);

@@ -33,23 +33,14 @@ impl AllowList {
     /// Everybody.
     #[must_use]
     pub fn everyone() -> Self {
-        AllowList {
-            prefixes: Vec::new(),
-            everyone: true,
-        }
+        AllowList { prefixes: Vec::new(), everyone: true }
     }
 
     /// This machine: 127.0.0.1 and `::1`, the old framework's default.
     #[must_use]
     pub fn loopback() -> Self {
-        let hosts = [
-            IpAddr::from([127, 0, 0, 1]),
-            IpAddr::from([0, 0, 0, 0, 0, 0, 0, 1]),
-        ];
-        AllowList {
-            prefixes: hosts.map(IpNet::from).to_vec(),
-            everyone: false,
-        }
+        let hosts = [IpAddr::from([127, 0, 0, 1]), IpAddr::from([0, 0, 0, 0, 0, 0, 0, 1])];
+        AllowList { prefixes: hosts.map(IpNet::from).to_vec(), everyone: false }
     }
 
     /// Adds one address or prefix.
@@ -73,23 +64,14 @@ impl<T: AsRef<str>> TryFrom<&[T]> for AllowList {
     type Error = NotAPrefix;
 
     fn try_from(texts: &[T]) -> Result<Self, NotAPrefix> {
-        let prefixes = texts
-            .iter()
-            .map(|text| parse(text.as_ref()))
-            .collect::<Result<_, _>>()?;
-        Ok(AllowList {
-            prefixes,
-            everyone: false,
-        })
+        let prefixes = texts.iter().map(|text| parse(text.as_ref())).collect::<Result<_, _>>()?;
+        Ok(AllowList { prefixes, everyone: false })
     }
 }
 
 impl FromIterator<IpNet> for AllowList {
     fn from_iter<I: IntoIterator<Item = IpNet>>(prefixes: I) -> Self {
-        AllowList {
-            prefixes: prefixes.into_iter().collect(),
-            everyone: false,
-        }
+        AllowList { prefixes: prefixes.into_iter().collect(), everyone: false }
     }
 }
 
@@ -98,9 +80,7 @@ fn parse(text: &str) -> Result<IpNet, NotAPrefix> {
     IpAddr::from_str(text)
         .map(|address| IpNet::from(address.to_canonical()))
         .or_else(|_| IpNet::from_str(text))
-        .map_err(|_| NotAPrefix {
-            text: text.to_owned(),
-        })
+        .map_err(|_| NotAPrefix { text: text.to_owned() })
 }
 
 #[cfg(test)]
@@ -121,31 +101,14 @@ mod tests {
     fn addresses_and_prefixes_of_both_families() {
         check(
             &["127.0.0.1", "10.0.0.0/8", "fd00::/8", "::1"],
-            &[
-                "127.0.0.1",
-                "10.255.0.3",
-                "fd12::9",
-                "::1",
-                "::ffff:10.1.2.3",
-            ],
-            &[
-                "127.0.0.10",
-                "127.0.0.2",
-                "11.0.0.1",
-                "fe80::1",
-                "::2",
-                "::ffff:127.0.0.2",
-            ],
+            &["127.0.0.1", "10.255.0.3", "fd12::9", "::1", "::ffff:10.1.2.3"],
+            &["127.0.0.10", "127.0.0.2", "11.0.0.1", "fe80::1", "::2", "::ffff:127.0.0.2"],
         );
     }
 
     #[test]
     fn a_second_entry_never_locks_out_the_first() {
-        check(
-            &["127.0.0.1", "127.0.0.10"],
-            &["127.0.0.1", "127.0.0.10"],
-            &["127.0.0.100"],
-        );
+        check(&["127.0.0.1", "127.0.0.10"], &["127.0.0.1", "127.0.0.10"], &["127.0.0.100"]);
     }
 
     #[test]
@@ -160,12 +123,7 @@ mod tests {
     fn nonsense_is_named() {
         for text in ["localhost", "10.0.0.0/33", "10.0.0", "", "127.0.0.1:8888"] {
             let error = AllowList::nobody().add(text).unwrap_err();
-            assert_eq!(
-                error,
-                NotAPrefix {
-                    text: text.to_owned()
-                }
-            );
+            assert_eq!(error, NotAPrefix { text: text.to_owned() });
         }
     }
 }

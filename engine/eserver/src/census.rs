@@ -33,10 +33,7 @@ impl std::fmt::Display for Refusal {
                 write!(f, "too many connections: this server holds at most {max}")
             }
             Refusal::AddressFull(max) => {
-                write!(
-                    f,
-                    "too many connections from your address: at most {max} are allowed"
-                )
+                write!(f, "too many connections from your address: at most {max} are allowed")
             }
             Refusal::NoDescriptor => f.write_str("too many connections: no descriptor is left"),
             Refusal::ShuttingDown => f.write_str("the server is shutting down"),
@@ -100,9 +97,7 @@ impl Census {
 
     fn stripe(&self, address: IpAddr) -> std::sync::MutexGuard<'_, HashMap<IpAddr, usize>> {
         let at = self.hasher.hash_one(address) as usize % STRIPES;
-        self.stripes[at]
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner)
+        self.stripes[at].lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 }
 
@@ -117,11 +112,7 @@ mod tests {
         assert_eq!(census.enter(a, 3, 2), Ok(()));
         assert_eq!(census.enter(a, 3, 2), Ok(()));
         assert_eq!(census.enter(a, 3, 2), Err(Refusal::AddressFull(2)));
-        assert_eq!(
-            census.enter(b, 3, 2),
-            Ok(()),
-            "another address does not notice"
-        );
+        assert_eq!(census.enter(b, 3, 2), Ok(()), "another address does not notice");
         assert_eq!(census.enter(c, 3, 2), Err(Refusal::ServerFull(3)));
         census.leave(a);
         assert_eq!(census.enter(a, 3, 2), Ok(()));
@@ -129,11 +120,6 @@ mod tests {
             census.leave(address);
         }
         assert_eq!(census.total(), 0);
-        assert!(
-            census
-                .stripes
-                .iter()
-                .all(|stripe| stripe.lock().unwrap().is_empty())
-        );
+        assert!(census.stripes.iter().all(|stripe| stripe.lock().unwrap().is_empty()));
     }
 }

@@ -55,6 +55,8 @@ pub(crate) struct Busy {
     pub(crate) write_deadline: Tick,
     /// By how many bytes it has shrunk since that was set.
     pub(crate) shrunk: usize,
+    /// A paused connection goes on when so few requests are in flight.
+    pub(crate) resume_at: u32,
     /// Answers ready before their turn. The front belongs to `next_reply` and is always `None`.
     pub(crate) parked: VecDeque<Option<Box<[u8]>>>,
 }

@@ -60,10 +60,7 @@ impl Count {
     /// Adds without a locked instruction: only the owning shard writes.
     #[inline]
     pub(crate) fn add(&self, more: u64) {
-        self.0.store(
-            self.0.load(Ordering::Relaxed).wrapping_add(more),
-            Ordering::Relaxed,
-        );
+        self.0.store(self.0.load(Ordering::Relaxed).wrapping_add(more), Ordering::Relaxed);
     }
 
     pub(crate) fn get(&self) -> u64 {

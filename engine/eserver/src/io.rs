@@ -30,10 +30,7 @@ pub(crate) type Key = (u32, u32);
 
 impl Records for Slab<Connection> {
     fn links(&mut self, slot: u32) -> &mut Links {
-        &mut self
-            .at_mut(slot)
-            .expect("who is on the wheel is in the slab")
-            .links
+        &mut self.at_mut(slot).expect("who is on the wheel is in the slab").links
     }
 }
 
@@ -81,11 +78,7 @@ impl Io {
     }
 
     pub(crate) fn id(&self, (slot, generation): Key) -> ConnId {
-        ConnId {
-            slot,
-            generation,
-            shard: self.shard,
-        }
+        ConnId { slot, generation, shard: self.shard }
     }
 
     #[inline]
@@ -93,9 +86,9 @@ impl Io {
         self.slab.get_mut(key.0, key.1)
     }
 
-    /// Whether another request of this connection may be read now. When not, the connection is
-    /// paused: it is looked at again when answers have left.
-    pub(crate) fn may_request(&mut self, key: Key) -> bool {
+    /// Whether another request of this connection may be read now, with fewer than `in_flight_max`
+    /// in flight. When not, the connection is paused: it is looked at again when answers have left.
+    pub(crate) fn may_request(&mut self, key: Key, in_flight_max: u32) -> bool {
         let limits = &self.settings.limits;
         let Some(conn) = self.slab.get_mut(key.0, key.1) else {
             return false;
@@ -103,10 +96,12 @@ impl Io {
         if conn.has(flag::CLOSING | flag::BROKEN) {
             return false;
         }
-        let may = conn.in_flight() < limits.pipeline_requests_max
-            && conn.outbox_bytes() <= limits.outbox_bytes_max;
+        let in_flight_max = in_flight_max.min(limits.pipeline_requests_max).max(1);
+        let may =
+            conn.in_flight() < in_flight_max && conn.outbox_bytes() <= limits.outbox_bytes_max;
         if !may {
             conn.flags |= flag::PAUSED;
+            conn.busy_mut().resume_at = in_flight_max / 2;
         }
         may
     }
@@ -288,7 +283,8 @@ impl Io {
         };
         let (in_flight, owed) = (conn.in_flight(), conn.outbox_bytes());
         let paused = conn.has(flag::PAUSED);
-        if paused && in_flight <= limits.pipeline_requests_max / 2 && owed == 0 {
+        let resume_at = conn.busy.as_ref().map_or(0, |busy| busy.resume_at);
+        if paused && in_flight <= resume_at && owed == 0 {
             conn.flags &= !flag::PAUSED;
             self.again.push(key);
             return;
@@ -321,9 +317,7 @@ impl Io {
             return;
         };
         let fd = conn.socket.as_raw_fd();
-        let result = self
-            .registry
-            .register(&mut SourceFd(&fd), token(key), Interest::READABLE);
+        let result = self.registry.register(&mut SourceFd(&fd), token(key), Interest::READABLE);
         if let Err(error) = result {
             tracing::warn!(%error, "a connection could not be watched");
             self.close(key);
@@ -393,15 +387,8 @@ fn unpark(conn: &mut Connection, run: &mut Vec<u8>) -> u64 {
 
 fn watch(registry: &mio::Registry, conn: &mut Connection, key: Key, write: bool) {
     let fd = conn.socket.as_raw_fd();
-    let interest = if write {
-        Interest::READABLE | Interest::WRITABLE
-    } else {
-        Interest::READABLE
-    };
-    if registry
-        .reregister(&mut SourceFd(&fd), token(key), interest)
-        .is_err()
-    {
+    let interest = if write { Interest::READABLE | Interest::WRITABLE } else { Interest::READABLE };
+    if registry.reregister(&mut SourceFd(&fd), token(key), interest).is_err() {
         conn.flags |= flag::BROKEN;
     }
 }
@@ -409,9 +396,7 @@ fn watch(registry: &mio::Registry, conn: &mut Connection, key: Key, write: bool)
 /// A duration as ticks, rounded up.
 pub(crate) fn ticks(duration: Duration) -> Tick {
     let ticks = duration.as_millis().div_ceil(TICK.as_millis());
-    Tick::try_from(ticks)
-        .unwrap_or(Tick::MAX / 2)
-        .min(Tick::MAX / 2)
+    Tick::try_from(ticks).unwrap_or(Tick::MAX / 2).min(Tick::MAX / 2)
 }
 
 fn token((slot, generation): Key) -> Token {

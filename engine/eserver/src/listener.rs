@@ -45,12 +45,7 @@ impl Listener {
         socket.listen(BACKLOG)?;
         let socket = mio::net::TcpListener::from_std(socket.into());
         let spare = File::open("/dev/null").ok();
-        Ok(Listener {
-            socket,
-            spare,
-            resume_at: None,
-            complained_at: None,
-        })
+        Ok(Listener { socket, spare, resume_at: None, complained_at: None })
     }
 
     pub(crate) fn source(&mut self) -> &mut mio::net::TcpListener {
@@ -96,17 +91,11 @@ pub(crate) fn claim(address: SocketAddr) -> io::Result<SocketAddr> {
     probe.bind(&address.into())?;
     probe.listen(1)?;
     let bound = probe.local_addr()?;
-    bound
-        .as_socket()
-        .ok_or_else(|| io::Error::other("not an internet address"))
+    bound.as_socket().ok_or_else(|| io::Error::other("not an internet address"))
 }
 
 fn open(address: SocketAddr) -> io::Result<Socket> {
-    let socket = Socket::new(
-        Domain::for_address(address),
-        Type::STREAM,
-        Some(Protocol::TCP),
-    )?;
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
     if address.is_ipv6() {
         // `[::]` serves both families, as its users expect.

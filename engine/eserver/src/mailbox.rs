@@ -50,16 +50,8 @@ pub(crate) struct Mailbox(Arc<Inner>);
 
 impl Mailbox {
     pub(crate) fn new(waker: mio::Waker, letters_max: usize) -> Self {
-        let pile = Pile {
-            letters: Vec::new(),
-            asleep: false,
-            closed: false,
-        };
-        Mailbox(Arc::new(Inner {
-            pile: Mutex::new(pile),
-            waker,
-            letters_max,
-        }))
+        let pile = Pile { letters: Vec::new(), asleep: false, closed: false };
+        Mailbox(Arc::new(Inner { pile: Mutex::new(pile), waker, letters_max }))
     }
 
     /// Delivers a letter whose number is bounded by what the shard itself let in.
@@ -116,9 +108,6 @@ impl Mailbox {
 
     fn pile(&self) -> MutexGuard<'_, Pile> {
         // Nothing between lock and unlock can panic but an allocation failure, which aborts.
-        self.0
-            .pile
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner)
+        self.0.pile.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 }

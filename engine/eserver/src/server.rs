@@ -153,11 +153,7 @@ impl Server {
     /// One shard per core, default limits, nothing to listen on.
     #[must_use]
     pub fn new() -> Self {
-        Server {
-            shards: 0,
-            limits: Limits::default(),
-            listening: Vec::new(),
-        }
+        Server { shards: 0, limits: Limits::default(), listening: Vec::new() }
     }
 
     /// How many shards, each a thread; 0 means one per core.
@@ -201,11 +197,7 @@ impl Server {
         make: impl Fn(&ShardContext) -> S + Send + Sync + 'static,
     ) -> Self {
         let make: Make = Arc::new(move |context| Box::new(make(context)));
-        self.listening.push(Listening {
-            addresses,
-            allow,
-            make,
-        });
+        self.listening.push(Listening { addresses, allow, make });
         self
     }
 
@@ -238,11 +230,7 @@ impl Server {
             .enable_all()
             .build()
             .map_err(StartError::Shard)?;
-        let allow = self
-            .listening
-            .iter()
-            .map(|listening| listening.allow.clone())
-            .collect();
+        let allow = self.listening.iter().map(|listening| listening.allow.clone()).collect();
         let mut running = Running {
             settings: Arc::new(settings(self.limits, allow, descriptors)),
             descriptors,
@@ -253,11 +241,7 @@ impl Server {
             threads: Vec::new(),
             runtime,
         };
-        let makes: Vec<Make> = self
-            .listening
-            .into_iter()
-            .map(|listening| listening.make)
-            .collect();
+        let makes: Vec<Make> = self.listening.into_iter().map(|listening| listening.make).collect();
         for shard in 0..shards {
             running.start_shard(shard, &makes)?;
         }
@@ -267,11 +251,7 @@ impl Server {
 
 fn settings(limits: Limits, allow: Vec<AllowList>, descriptors: DescriptorLimit) -> Settings {
     let connections_max = limits.connections_max.min(descriptors.connections_max());
-    Settings {
-        limits,
-        connections_max,
-        allow,
-    }
+    Settings { limits, connections_max, allow }
 }
 
 /// A server at work. Dropping it stops it at once; [`Running::shutdown`] lets it finish.
@@ -301,11 +281,7 @@ impl Running {
             Arc::clone(&self.census),
         );
         let runtime = self.runtime.handle().clone();
-        let context = ShardContext {
-            shard,
-            mailbox: mailbox.clone(),
-            runtime: runtime.clone(),
-        };
+        let context = ShardContext { shard, mailbox: mailbox.clone(), runtime: runtime.clone() };
         let (addresses, makes) = (self.addresses.clone(), makes.to_vec());
         let (ready, is_ready) = mpsc::channel();
         let (ended, has_ended) = mpsc::channel::<()>();
@@ -400,11 +376,7 @@ impl Running {
     /// # Panics
     /// When the number of allow-lists is not the number of `listen` calls.
     pub fn reload(&mut self, limits: Limits, allow: Vec<AllowList>) {
-        assert_eq!(
-            allow.len(),
-            self.settings.allow.len(),
-            "one allow-list per listen call"
-        );
+        assert_eq!(allow.len(), self.settings.allow.len(), "one allow-list per listen call");
         self.settings = Arc::new(settings(limits, allow, self.descriptors));
         for mailbox in &self.mailboxes {
             mailbox.post(Letter::Settings(Arc::clone(&self.settings)));

@@ -67,7 +67,15 @@ impl Conn<'_> {
     /// called again with the rest once answers have left.
     #[must_use]
     pub fn may_request(&mut self) -> bool {
-        self.io.may_request(self.key)
+        self.may_request_below(u32::MAX)
+    }
+
+    /// [`Conn::may_request`] for a request with a large answer, which is only read while fewer than
+    /// `in_flight_max` of this connection wait for theirs, so that a peer that asks and does not
+    /// read costs little.
+    #[must_use]
+    pub fn may_request_below(&mut self, in_flight_max: u32) -> bool {
+        self.io.may_request(self.key, in_flight_max)
     }
 
     /// Numbers a request; every number must be answered once, or the connection waits for ever.

@@ -1,8 +1,8 @@
 //! [`Shard`]: one thread, one event loop, and the connections that live there.
 //!
 //! A turn: take every ready event; for each, read, let the service decode and answer, write; then
-//! the letters of other threads; then what is left of busy peers; then the services pass their
-//! batches on; then the deadlines. Nothing here knows a protocol.
+//! what is left of busy peers; then the services pass their batches on; then the letters, from other
+//! threads and from those services; then the deadlines. Nothing here knows a protocol.
 
 use std::io::{self, Read};
 use std::net::SocketAddr;
@@ -21,6 +21,9 @@ use crate::wheel::{TICK, Tick};
 
 /// Bytes one `read` may bring; shared by all connections of the shard.
 const READ_BYTES: usize = 256 * 1024;
+
+/// How long an unfinished request is waited for when the server ends.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// Events taken from epoll at once.
 const EVENTS: usize = 1024;
@@ -64,8 +67,7 @@ impl Shard {
         for (at, (address, service)) in addresses.iter().enumerate() {
             let mut listener = Listener::bind(*address)?;
             let token = Token(FIRST_LISTENER + at);
-            poll.registry()
-                .register(listener.source(), token, Interest::READABLE)?;
+            poll.registry().register(listener.source(), token, Interest::READABLE)?;
             listeners.push((listener, *service));
         }
         Ok(Shard {
@@ -104,6 +106,11 @@ impl Shard {
                     }
                 }
             }
+            self.look_again();
+            for service in &mut self.services {
+                service.turn_ended();
+            }
+            // Last, since a service may have answered its batch already.
             self.mailbox.take(&mut letters);
             for letter in letters.drain(..) {
                 if self.open(letter) == Course::Ended {
@@ -111,10 +118,6 @@ impl Shard {
                 }
             }
             self.io.end_run();
-            self.look_again();
-            for service in &mut self.services {
-                service.turn_ended();
-            }
             self.expire();
             if self.io.draining && self.io.slab.len() == 0 {
                 return self.end();
@@ -128,19 +131,9 @@ impl Shard {
         let timeout = if busy || !self.mailbox.fall_asleep() {
             Some(Duration::ZERO)
         } else {
-            let resume = self
-                .listeners
-                .iter()
-                .filter_map(|(listener, _)| listener.resume_at)
-                .min();
+            let resume = self.listeners.iter().filter_map(|(listener, _)| listener.resume_at).min();
             let resume = resume.map(|at| at.saturating_sub(self.io.tick));
-            let next = self
-                .io
-                .wheel
-                .next(self.io.tick)
-                .into_iter()
-                .chain(resume)
-                .min();
+            let next = self.io.wheel.next(self.io.tick).into_iter().chain(resume).min();
             next.map(|ticks| TICK * ticks.max(1))
         };
         if let Err(error) = self.poll.poll(events, timeout)
@@ -158,10 +151,7 @@ impl Shard {
             return;
         };
         let service = *service;
-        if listener
-            .resume_at
-            .is_some_and(|resume| resume > self.io.tick)
-        {
+        if listener.resume_at.is_some_and(|resume| resume > self.io.tick) {
             return;
         }
         listener.resume_at = None;
@@ -189,11 +179,7 @@ impl Shard {
                     }
                     let limits = &settings.limits;
                     let per_address_max = limits.connections_per_address_max;
-                    match self
-                        .io
-                        .census
-                        .enter(peer, settings.connections_max, per_address_max)
-                    {
+                    match self.io.census.enter(peer, settings.connections_max, per_address_max) {
                         Err(why) => self.refuse(service, &socket, why),
                         Ok(()) => self.admit(Connection::new(socket, peer, service)),
                     }
@@ -258,13 +244,7 @@ impl Shard {
         let fresh = conn.spill_bytes() == 0;
         if fresh {
             let input = &self.buffer[..count];
-            let received = service.receive(
-                input,
-                &mut Conn {
-                    io: &mut self.io,
-                    key,
-                },
-            );
+            let received = service.receive(input, &mut Conn { io: &mut self.io, key });
             self.keep(key, received, count, |buffer, spill| {
                 spill.extend_from_slice(&buffer[received.used..count]);
             });
@@ -275,13 +255,7 @@ impl Shard {
                 return;
             }
             let mut input = std::mem::take(&mut busy.spill);
-            let received = service.receive(
-                &input,
-                &mut Conn {
-                    io: &mut self.io,
-                    key,
-                },
-            );
+            let received = service.receive(&input, &mut Conn { io: &mut self.io, key });
             let length = input.len();
             self.keep(key, received, length, |_, spill| {
                 input.drain(..received.used);
@@ -319,11 +293,7 @@ impl Shard {
             self.accept(at);
         }
         for at in 0..self.listeners.len() {
-            if self.listeners[at]
-                .0
-                .resume_at
-                .is_some_and(|resume| resume <= self.io.tick)
-            {
+            if self.listeners[at].0.resume_at.is_some_and(|resume| resume <= self.io.tick) {
                 self.accept(at);
             }
         }
@@ -339,9 +309,7 @@ impl Shard {
 
     fn expire(&mut self) {
         let mut due = std::mem::take(&mut self.due);
-        self.io
-            .wheel
-            .expire(&mut self.io.slab, self.io.tick, &mut due);
+        self.io.wheel.expire(&mut self.io.slab, self.io.tick, &mut due);
         for slot in due.drain(..) {
             self.time_out(slot);
         }
@@ -350,11 +318,7 @@ impl Shard {
 
     /// A connection's deadline has come: end it, unless it is only waiting for us.
     fn time_out(&mut self, slot: u32) {
-        let id = self
-            .io
-            .slab
-            .generation(slot)
-            .map(|generation| (slot, generation));
+        let id = self.io.slab.generation(slot).map(|generation| (slot, generation));
         let Some((key, conn)) = id.and_then(|key| Some((key, self.io.slab.at_mut(slot)?))) else {
             return;
         };
@@ -418,7 +382,20 @@ impl Shard {
         }
         self.io.draining = true;
         for (slot, generation) in self.io.slab.keys() {
-            self.read((slot, generation), false);
+            let key = (slot, generation);
+            self.read(key, false);
+            self.hurry(key);
+        }
+    }
+
+    /// A request that has arrived in part may delay the end only for [`LAST_WORDS`].
+    fn hurry(&mut self, key: Key) {
+        let latest = self.io.tick + ticks(LAST_WORDS);
+        let Some(conn) = self.io.get(key) else { return };
+        if conn.spill_bytes() > 0 {
+            let busy = conn.busy_mut();
+            busy.request_deadline = busy.request_deadline.min(latest);
+            self.io.settle(key);
         }
     }
 

@@ -18,11 +18,7 @@ struct Chunk<T> {
 impl<T> Chunk<T> {
     fn new() -> Self {
         let slots = std::iter::repeat_with(|| None).take(CHUNK_SLOTS).collect();
-        Chunk {
-            taken: [0; WORDS],
-            live: 0,
-            slots,
-        }
+        Chunk { taken: [0; WORDS], live: 0, slots }
     }
 
     fn lowest_free(&self) -> Option<usize> {
@@ -43,12 +39,7 @@ pub(crate) struct Slab<T> {
 
 impl<T> Slab<T> {
     pub(crate) fn new() -> Self {
-        Slab {
-            chunks: Vec::new(),
-            open: Vec::new(),
-            generation: 0,
-            live: 0,
-        }
+        Slab { chunks: Vec::new(), open: Vec::new(), generation: 0, live: 0 }
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -103,10 +94,7 @@ impl<T> Slab<T> {
     pub(crate) fn remove(&mut self, slot: u32, generation: u32) -> Option<T> {
         let (at, index) = (slot as usize / CHUNK_SLOTS, slot as usize % CHUNK_SLOTS);
         let chunk = self.chunks.get_mut(at)?.as_mut()?;
-        if chunk.slots[index]
-            .as_ref()
-            .is_none_or(|(held, _)| *held != generation)
-        {
+        if chunk.slots[index].as_ref().is_none_or(|(held, _)| *held != generation) {
             return None;
         }
         let (_, record) = chunk.slots[index].take()?;
@@ -125,10 +113,7 @@ impl<T> Slab<T> {
     pub(crate) fn keys(&self) -> Vec<(u32, u32)> {
         let mut keys = Vec::with_capacity(self.live);
         for (at, chunk) in self.chunks.iter().enumerate() {
-            for (index, entry) in chunk
-                .iter()
-                .flat_map(|chunk| chunk.slots.iter().enumerate())
-            {
+            for (index, entry) in chunk.iter().flat_map(|chunk| chunk.slots.iter().enumerate()) {
                 if let Some((generation, _)) = entry {
                     keys.push(((at * CHUNK_SLOTS + index) as u32, *generation));
                 }
@@ -199,9 +184,7 @@ mod tests {
     #[test]
     fn the_lowest_free_slot_is_taken_first() {
         let mut slab = Slab::new();
-        let keys: Vec<_> = (0..CHUNK_SLOTS + 10)
-            .map(|n| slab.insert(|_, _| n))
-            .collect();
+        let keys: Vec<_> = (0..CHUNK_SLOTS + 10).map(|n| slab.insert(|_, _| n)).collect();
         slab.remove(keys[700 - 200].0, keys[500].1);
         slab.remove(keys[3].0, keys[3].1);
         assert_eq!(slab.insert(|_, _| 0).0, 3);

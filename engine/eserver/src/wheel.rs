@@ -34,12 +34,7 @@ pub(crate) struct Links {
 
 impl Links {
     pub(crate) const fn new() -> Self {
-        Links {
-            previous: NONE,
-            next: NONE,
-            deadline: 0,
-            place: OFF,
-        }
+        Links { previous: NONE, next: NONE, deadline: 0, place: OFF }
     }
 }
 
@@ -59,11 +54,7 @@ pub(crate) struct Wheel {
 
 impl Wheel {
     pub(crate) fn new() -> Self {
-        Wheel {
-            heads: Box::new([NONE; PLACES]),
-            occupied: [0; PLACES / 64],
-            done: 0,
-        }
+        Wheel { heads: Box::new([NONE; PLACES]), occupied: [0; PLACES / 64], done: 0 }
     }
 
     /// Sets the deadline of `slot`, moving it on the wheel only when it comes nearer.
@@ -89,10 +80,7 @@ impl Wheel {
     /// Moves to `now` and hands out every slot whose deadline has come, off the wheel.
     pub(crate) fn expire(&mut self, records: &mut impl Records, now: Tick, due: &mut Vec<u32>) {
         // After a pause longer than a whole turn each place needs one look, not many.
-        let from = self
-            .done
-            .max(now.saturating_sub(PLACES as Tick - 1))
-            .saturating_add(1);
+        let from = self.done.max(now.saturating_sub(PLACES as Tick - 1)).saturating_add(1);
         let start = if now > self.done { from } else { return };
         for tick in start..=now {
             self.done = tick;
@@ -105,10 +93,7 @@ impl Wheel {
             while slot != NONE {
                 let links = records.links(slot);
                 let next = links.next;
-                *links = Links {
-                    deadline: links.deadline,
-                    ..Links::new()
-                };
+                *links = Links { deadline: links.deadline, ..Links::new() };
                 if links.deadline <= now {
                     due.push(slot);
                 } else {
@@ -132,10 +117,7 @@ impl Wheel {
     fn link(&mut self, records: &mut impl Records, slot: u32) {
         let links = records.links(slot);
         // Strictly ahead of `done`, and at most one turn away.
-        let ahead = links
-            .deadline
-            .saturating_sub(self.done)
-            .clamp(1, PLACES as Tick - 1);
+        let ahead = links.deadline.saturating_sub(self.done).clamp(1, PLACES as Tick - 1);
         let place = (self.done + ahead) as usize % PLACES;
         let head = std::mem::replace(&mut self.heads[place], slot);
         self.occupied[place / 64] |= 1 << (place % 64);
@@ -148,10 +130,7 @@ impl Wheel {
     fn unlink(&mut self, records: &mut impl Records, slot: u32) {
         let links = records.links(slot);
         let (previous, next, place) = (links.previous, links.next, usize::from(links.place));
-        *links = Links {
-            deadline: links.deadline,
-            ..Links::new()
-        };
+        *links = Links { deadline: links.deadline, ..Links::new() };
         if next != NONE {
             records.links(next).previous = previous;
         }
@@ -245,10 +224,7 @@ mod tests {
                         }
                     }
                     assert_eq!(due, expected);
-                    assert!(
-                        due.is_empty() || next.is_some(),
-                        "the wheel would have slept on"
-                    );
+                    assert!(due.is_empty() || next.is_some(), "the wheel would have slept on");
                 }
             }
         }

@@ -1,5 +1,7 @@
 //! Framed services over real sockets: order, spilling, half-closing, limits, deadlines, shutdown.
 
+#![allow(clippy::unwrap_used)] // a failed unwrap is a failed test
+
 use std::io::{Read, Write};
 use std::net::{IpAddr, Shutdown, SocketAddr, TcpStream};
 use std::sync::{Arc, Mutex, mpsc};
@@ -52,10 +54,7 @@ impl Client {
         let socket = TcpStream::connect(address).unwrap();
         socket.set_read_timeout(Some(PATIENCE)).unwrap();
         socket.set_write_timeout(Some(PATIENCE)).unwrap();
-        Client {
-            socket,
-            input: Vec::new(),
-        }
+        Client { socket, input: Vec::new() }
     }
 
     fn send(&mut self, command: u16, body: &[u8]) {
@@ -84,8 +83,7 @@ impl Client {
 
     fn ask(&mut self, command: u16, body: &[u8]) -> (u16, Vec<u8>) {
         self.send(command, body);
-        self.receive()
-            .expect("the server closed instead of answering")
+        self.receive().expect("the server closed instead of answering")
     }
 }
 
@@ -105,14 +103,8 @@ fn each_kind_of_handler_answers() {
     for command in [1, 2, 3] {
         assert_eq!(client.ask(command, b"hello"), (command, b"hello".to_vec()));
     }
-    assert_eq!(
-        client.ask(9, b""),
-        (0, br#"{"error":"cmd not defined"}"#.to_vec())
-    );
-    assert_eq!(
-        client.ask(4, b""),
-        (0, br#"{"error":"the command failed"}"#.to_vec())
-    );
+    assert_eq!(client.ask(9, b""), (0, br#"{"error":"cmd not defined"}"#.to_vec()));
+    assert_eq!(client.ask(4, b""), (0, br#"{"error":"the command failed"}"#.to_vec()));
     assert_eq!(client.ask(1, b"still here"), (1, b"still here".to_vec()));
 }
 
@@ -188,43 +180,29 @@ fn the_longest_frames_pass_and_a_slow_reader_gets_them_all() {
     assert_eq!(client.ask(1, &body), (1, body));
     let (command, error) = client.ask(5, b"65536");
     assert_eq!(command, 0);
-    assert!(
-        String::from_utf8(error).unwrap().contains("65535"),
-        "the bound is named"
-    );
+    assert!(String::from_utf8(error).unwrap().contains("65535"), "the bound is named");
 }
 
 #[test]
 fn a_reader_that_never_reads_is_ended_and_costs_little() {
-    let limits = Limits {
-        write_timeout: Duration::from_millis(300),
-        ..Limits::default()
-    };
+    let limits = Limits { write_timeout: Duration::from_millis(300), ..Limits::default() };
     let (running, address) = start(limits, &echo());
     let mut client = Client::connect(address);
     let mut frame = Vec::new();
     framed::encode(5, b"65535", &mut frame).unwrap();
     let before = running.counters();
     // Until the server stops reading, then until it gives up on us.
-    client
-        .socket
-        .set_write_timeout(Some(Duration::from_millis(200)))
-        .unwrap();
+    client.socket.set_write_timeout(Some(Duration::from_millis(200))).unwrap();
     let mut sent = 0;
     while sent < 1_000_000 && client.socket.write_all(&frame).is_ok() {
         sent += 1;
     }
     assert!(sent < 1_000_000, "the server never stopped reading");
     let answered = running.counters().requests - before.requests;
-    assert!(
-        answered < 2_000,
-        "{answered} answers were made for a peer that reads none"
-    );
+    assert!(answered < 2_000, "{answered} answers were made for a peer that reads none");
     let other = Client::connect(address).ask(1, b"others do not notice");
     assert_eq!(other.0, 1);
-    eventually("the server gives up on it", || {
-        running.counters().slow_readers == 1
-    });
+    eventually("the server gives up on it", || running.counters().slow_readers == 1);
 }
 
 #[test]
@@ -265,20 +243,12 @@ fn later_answers_come_from_any_thread_and_stale_ones_miss() {
 
     stranger.send(6, b"");
     drop(kept.recv_timeout(PATIENCE).unwrap());
-    assert_eq!(
-        stranger.receive(),
-        None,
-        "a dropped responder ends the connection"
-    );
+    assert_eq!(stranger.receive(), None, "a dropped responder ends the connection");
 }
 
 #[test]
 fn limits_refuse_in_words_and_spare_the_others() {
-    let limits = Limits {
-        connections_per_address_max: 3,
-        connections_max: 4,
-        ..Limits::default()
-    };
+    let limits = Limits { connections_per_address_max: 3, connections_max: 4, ..Limits::default() };
     let (running, address) = start(limits, &echo());
     let mut held: Vec<_> = (0..3).map(|_| Client::connect(address)).collect();
     for client in &mut held {
@@ -286,26 +256,17 @@ fn limits_refuse_in_words_and_spare_the_others() {
     }
     let (command, words) = Client::connect(address).receive().unwrap();
     assert_eq!(command, 0);
-    assert!(
-        String::from_utf8(words)
-            .unwrap()
-            .contains("from your address: at most 3")
-    );
+    assert!(String::from_utf8(words).unwrap().contains("from your address: at most 3"));
 
     let mut other = connect_from([127, 0, 0, 2].into(), address);
     assert_eq!(other.ask(1, b"other"), (1, b"other".to_vec()));
-    let (command, words) = connect_from([127, 0, 0, 3].into(), address)
-        .receive()
-        .unwrap();
+    let (command, words) = connect_from([127, 0, 0, 3].into(), address).receive().unwrap();
     assert_eq!(command, 0);
     assert!(String::from_utf8(words).unwrap().contains("at most 4"));
 
     drop(held.pop());
     eventually("room is made", || running.connections() == 3);
-    assert_eq!(
-        Client::connect(address).ask(1, b"again"),
-        (1, b"again".to_vec())
-    );
+    assert_eq!(Client::connect(address).ask(1, b"again"), (1, b"again".to_vec()));
     assert_eq!(running.counters().refused, 2);
 }
 
@@ -315,10 +276,7 @@ fn connect_from(source: IpAddr, address: SocketAddr) -> Client {
     socket.connect(&address.into()).unwrap();
     let socket = TcpStream::from(socket);
     socket.set_read_timeout(Some(PATIENCE)).unwrap();
-    Client {
-        socket,
-        input: Vec::new(),
-    }
+    Client { socket, input: Vec::new() }
 }
 
 #[test]
@@ -381,10 +339,7 @@ fn shutdown_answers_what_is_in_flight() {
     assert_eq!(waiting.receive(), Some((6, b"finished".to_vec())));
     assert_eq!(waiting.receive(), None);
     assert_eq!(ending.join().unwrap(), 0, "nobody was cut off");
-    assert!(
-        TcpStream::connect(address).is_err(),
-        "nobody listens any more"
-    );
+    assert!(TcpStream::connect(address).is_err(), "nobody listens any more");
 }
 
 #[test]
@@ -400,9 +355,7 @@ fn shutdown_cuts_off_after_its_patience() {
     let (running, address) = start(Limits::default(), &app);
     let mut waiting = Client::connect(address);
     waiting.send(6, b"");
-    eventually("the request is in flight", || {
-        kept.lock().unwrap().len() == 1
-    });
+    eventually("the request is in flight", || kept.lock().unwrap().len() == 1);
     assert_eq!(running.shutdown(Duration::from_millis(50)), 1);
     assert_eq!(waiting.receive(), None);
 }
@@ -410,17 +363,12 @@ fn shutdown_cuts_off_after_its_patience() {
 #[test]
 fn a_taken_port_is_one_clear_error() {
     let (_running, address) = start(Limits::default(), &echo());
-    let Err(error) = Server::new()
-        .listen(address, AllowList::loopback(), echo().service())
-        .unwrap()
-        .start()
+    let Err(error) =
+        Server::new().listen(address, AllowList::loopback(), echo().service()).unwrap().start()
     else {
         panic!("two servers share {address}");
     };
-    assert_eq!(
-        error.to_string(),
-        format!("{address} is in use: another server listens there")
-    );
+    assert_eq!(error.to_string(), format!("{address} is in use: another server listens there"));
 }
 
 #[test]

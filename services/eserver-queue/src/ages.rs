@@ -20,9 +20,7 @@ impl Ages {
     /// Whether a put at `now` needs a new mark.
     #[inline]
     pub(crate) fn is_mark_due(&self, now: Millis) -> bool {
-        self.marks
-            .back()
-            .is_none_or(|&(_, last)| now.since(last) >= MARK_EVERY || now < last)
+        self.marks.back().is_none_or(|&(_, last)| now.since(last) >= MARK_EVERY || now < last)
     }
 
     /// Puts from `seq` on happen at `at`.

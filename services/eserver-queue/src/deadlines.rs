@@ -37,10 +37,7 @@ impl Deadlines {
 
     /// The message with the earliest instant, if that is not after `now`.
     pub(crate) fn due(&self, now: Millis) -> Option<Seq> {
-        self.by_time
-            .first()
-            .filter(|&&(at, _)| at <= now)
-            .map(|&(_, seq)| seq)
+        self.by_time.first().filter(|&&(at, _)| at <= now).map(|&(_, seq)| seq)
     }
 
     /// The message that was put first, whenever it is due.

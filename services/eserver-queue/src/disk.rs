@@ -126,17 +126,9 @@ pub trait DiskFile: Debug + Send + 'static {
 /// another try later.
 pub(crate) fn is_lack_of_space(error: &io::Error) -> bool {
     use nix::errno::Errno;
-    let passing = [
-        Errno::ENOSPC,
-        Errno::EDQUOT,
-        Errno::EMFILE,
-        Errno::ENFILE,
-        Errno::ENOMEM,
-    ];
+    let passing = [Errno::ENOSPC, Errno::EDQUOT, Errno::EMFILE, Errno::ENFILE, Errno::ENOMEM];
     error.kind() == io::ErrorKind::StorageFull
-        || error
-            .raw_os_error()
-            .is_some_and(|number| passing.contains(&Errno::from_raw(number)))
+        || error.raw_os_error().is_some_and(|number| passing.contains(&Errno::from_raw(number)))
 }
 
 /// A directory of the file system.
@@ -155,9 +147,7 @@ impl RealDisk {
         let path: PathBuf = path.into();
         match fs::create_dir(&path) {
             Ok(()) => {
-                if let Some(parent) = path
-                    .parent()
-                    .filter(|parent| !parent.as_os_str().is_empty())
+                if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty())
                 {
                     File::open(parent)?.sync_all()?;
                 }
@@ -169,10 +159,7 @@ impl RealDisk {
         if !handle.metadata()?.is_dir() {
             return Err(io::ErrorKind::NotADirectory.into());
         }
-        Ok(Self {
-            path: path.into(),
-            handle: Arc::new(handle),
-        })
+        Ok(Self { path: path.into(), handle: Arc::new(handle) })
     }
 }
 
@@ -203,11 +190,7 @@ impl Disk for RealDisk {
 
     fn create(&self, name: &str, bytes: u64) -> io::Result<File> {
         let path = self.path.join(name);
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create_new(true)
-            .open(path)?;
+        let file = OpenOptions::new().read(true).write(true).create_new(true).open(path)?;
         // Asks for the room first: a full disk says so at once instead of after so many megabytes
         // of zeros. A file system that cannot allocate ahead says so while the zeros are written.
         let length = nix::libc::off_t::try_from(bytes).map_err(io::Error::other)?;
@@ -218,10 +201,7 @@ impl Disk for RealDisk {
     }
 
     fn open(&self, name: &str) -> io::Result<File> {
-        OpenOptions::new()
-            .read(true)
-            .write(true)
-            .open(self.path.join(name))
+        OpenOptions::new().read(true).write(true).open(self.path.join(name))
     }
 
     fn remove(&self, name: &str) -> io::Result<()> {

@@ -10,11 +10,7 @@ use crate::{Millis, Seq};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Event {
     /// A new message, at the end.
-    Put {
-        seq: Seq,
-        due: Option<Millis>,
-        payload_bytes: u32,
-    },
+    Put { seq: Seq, due: Option<Millis>, payload_bytes: u32 },
     /// So many messages from `first` on are gone.
     Removed { first: Seq, count: u64 },
     /// So many messages from `first` on were handed to a consumer.
@@ -26,11 +22,7 @@ pub(crate) enum Event {
     /// Back in its place, from burial or delay.
     Kicked { seq: Seq },
     /// Written again so that its old segment can go.
-    Moved {
-        seq: Seq,
-        moved: Moved,
-        payload_bytes: u32,
-    },
+    Moved { seq: Seq, moved: Moved, payload_bytes: u32 },
     /// The puts that follow happened at this time, to the second.
     Clock(Millis),
 }
@@ -89,11 +81,7 @@ impl Moved {
         let reason_bytes = u32::from_le_bytes([bytes[4], bytes[5], bytes[6], bytes[7]]);
         let attempts = u16::from_le_bytes([bytes[0], bytes[1]]);
         let whole = body.len() - MOVED_BYTES >= reason_bytes as usize;
-        whole.then_some(Self {
-            attempts,
-            hold,
-            reason_bytes,
-        })
+        whole.then_some(Self { attempts, hold, reason_bytes })
     }
 }
 
@@ -103,39 +91,22 @@ impl Event {
     pub(crate) fn of(header: &Header, body: &[u8]) -> Option<Self> {
         let seq = Seq::new(header.number);
         Some(match header.kind {
-            Kind::Put => Self::Put {
-                seq,
-                due: None,
-                payload_bytes: header.body_bytes,
-            },
+            Kind::Put => Self::Put { seq, due: None, payload_bytes: header.body_bytes },
             Kind::PutDelayed => Self::Put {
                 seq,
                 due: Some(number(body)?),
                 payload_bytes: header.body_bytes - DUE_BYTES as u32,
             },
-            Kind::Remove => Self::Removed {
-                first: seq,
-                count: run(body)?,
-            },
-            Kind::Reserve => Self::Reserved {
-                first: seq,
-                count: run(body)?,
-            },
+            Kind::Remove => Self::Removed { first: seq, count: run(body)? },
+            Kind::Reserve => Self::Reserved { first: seq, count: run(body)? },
             Kind::Release if body.is_empty() => Self::Released { seq, due: None },
-            Kind::Release => Self::Released {
-                seq,
-                due: Some(number(body)?),
-            },
+            Kind::Release => Self::Released { seq, due: Some(number(body)?) },
             Kind::Bury => Self::Buried { seq },
             Kind::Kick => Self::Kicked { seq },
             Kind::Move => {
                 let moved = Moved::decode(body)?;
                 let payload_bytes = header.body_bytes - MOVED_BYTES as u32 - moved.reason_bytes;
-                Self::Moved {
-                    seq,
-                    moved,
-                    payload_bytes,
-                }
+                Self::Moved { seq, moved, payload_bytes }
             }
             Kind::Clock => Self::Clock(Millis::new(header.number)),
             Kind::Oldest | Kind::Restart | Kind::CleanEnd | Kind::SegmentEnd => return None,
@@ -170,11 +141,7 @@ pub(crate) fn reason(kind: Kind, body: &[u8]) -> Option<&[u8]> {
 
 /// How many messages a record is about: one, unless the body says otherwise.
 fn run(body: &[u8]) -> Option<u64> {
-    if body.is_empty() {
-        Some(1)
-    } else {
-        number(body).map(Millis::get)
-    }
+    if body.is_empty() { Some(1) } else { number(body).map(Millis::get) }
 }
 
 fn number(bytes: &[u8]) -> Option<Millis> {

@@ -56,20 +56,11 @@ const _: () = assert!(size_of::<Entry>() == 16, "a million messages are 16 MB");
 impl Entry {
     pub(crate) fn new(place: Place, payload_bytes: u32, status: Status) -> Self {
         let units = place.offset / ALIGNMENT as u32;
-        Self {
-            segment: place.segment,
-            units,
-            payload_bytes,
-            attempts: 0,
-            status,
-        }
+        Self { segment: place.segment, units, payload_bytes, attempts: 0, status }
     }
 
     pub(crate) fn place(&self) -> Place {
-        Place {
-            segment: self.segment,
-            offset: self.units * ALIGNMENT as u32,
-        }
+        Place { segment: self.segment, offset: self.units * ALIGNMENT as u32 }
     }
 
     /// Bytes of log that the payload alone accounts for.
@@ -99,12 +90,7 @@ pub(crate) struct Index {
 impl Index {
     pub(crate) fn new(next: Seq) -> Self {
         let first = next.get();
-        Self {
-            ring: VecDeque::new(),
-            first,
-            ring_used: 0,
-            stragglers: BTreeMap::new(),
-        }
+        Self { ring: VecDeque::new(), first, ring_used: 0, stragglers: BTreeMap::new() }
     }
 
     /// The number that the next put takes.
@@ -214,26 +200,47 @@ impl Index {
     /// The messages that are there, from `from` on, in order.
     pub(crate) fn iter_from(&self, from: Seq) -> impl Iterator<Item = (Seq, &Entry)> {
         let skipped = from.get().saturating_sub(self.first);
-        let skipped = usize::try_from(skipped)
-            .unwrap_or(usize::MAX)
-            .min(self.ring.len());
+        let skipped = usize::try_from(skipped).unwrap_or(usize::MAX).min(self.ring.len());
         let ring = self
             .ring
             .range(skipped..)
             .enumerate()
             .map(move |(at, entry)| (Seq::new(self.first + (skipped + at) as u64), entry));
-        let stragglers = self
-            .stragglers
-            .range(from..)
-            .map(|(&seq, entry)| (seq, entry));
-        stragglers
-            .chain(ring)
-            .filter(|(_, entry)| entry.status != Status::Removed)
+        let stragglers = self.stragglers.range(from..).map(|(&seq, entry)| (seq, entry));
+        stragglers.chain(ring).filter(|(_, entry)| entry.status != Status::Removed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(status: Status) -> Entry {
+        Entry::new(Place::default(), 1, status)
     }
 
-    /// Entries that the ring holds, removed ones included.
-    #[cfg(test)]
-    pub(crate) fn ring_length(&self) -> usize {
-        self.ring.len()
+    #[test]
+    fn old_messages_do_not_hold_the_ring() {
+        let mut index = Index::new(Seq::FIRST);
+        let mut stragglers = Vec::new();
+        for number in 1..=100_000 {
+            index.push(entry(Status::Ready));
+            if number % 1000 != 0 {
+                index.remove(Seq::new(number)).unwrap();
+            }
+            stragglers.extend(std::iter::from_fn(|| index.trim()).map(|(seq, _)| seq.get()));
+        }
+        assert!(index.ring.len() <= RING_MIN + RING_SLACK * 1000, "{}", index.ring.len());
+        assert!(stragglers.is_sorted() && stragglers.len() > 90, "{stragglers:?}");
+        let kept: Vec<_> = index.iter_from(Seq::new(0)).map(|(seq, _)| seq.get()).collect();
+        assert_eq!(kept, (1..=100).map(|number| number * 1000).collect::<Vec<_>>());
+        for number in kept {
+            assert!(index.get(Seq::new(number)).is_some());
+            assert!(index.remove(Seq::new(number)).is_some());
+            assert!(index.remove(Seq::new(number)).is_none());
+        }
+        while index.trim().is_some() {}
+        assert_eq!((index.ring.len(), index.oldest()), (0, None));
+        assert_eq!(index.next(), Seq::new(100_001));
     }
 }

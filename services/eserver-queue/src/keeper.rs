@@ -1,11 +1,17 @@
-//! [`Keeper`]: the thread that owns a queue, and group commit.
+//! [`Keeper`]: the one who works on a queue, and group commit.
 //!
-//! Shards, drains and whoever else works on the queue hand over [`Batch`]es. The keeper takes all
-//! that wait, applies them in order, commits once, and only then lets them answer: what arrives
-//! during one commit shares the next. So the busier the queue, the cheaper its durability.
+//! Shards, drains and whoever else wants something of the queue hand over [`Batch`]es. The keeper
+//! takes all that wait, applies them in order, commits once, and only then lets them answer: what
+//! arrives during one commit shares the next. So the busier the queue, the cheaper its durability.
+//!
+//! The keeper is a thread, because a commit may wait for a disk and a shard must not. But two
+//! hand-overs between threads cost more than a small write, and about as much as a sync of a fast
+//! disk; so whoever hands over a batch does the keeper's work itself where that is quick: see
+//! [`Desk::is_quick`].
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -14,6 +20,7 @@ use crate::log::LogFailed;
 use crate::millis::Millis;
 use crate::name::QueueName;
 use crate::queue::Queue;
+use crate::settings::SyncPolicy;
 
 /// Work on a queue that is answered after its commit.
 pub trait Batch: Send {
@@ -28,6 +35,9 @@ pub trait Batch: Send {
 
     /// Bytes of payload that the batch carries.
     fn bytes(&self) -> usize;
+
+    /// Requests that wait for this batch's answers.
+    fn requests(&self) -> usize;
 }
 
 /// The time as queues see it: milliseconds since 1970, but immune to jumps of the clock after the
@@ -42,13 +52,8 @@ impl Clock {
     /// Takes the wall clock's word for what time it is, once.
     #[must_use]
     pub fn start() -> Self {
-        let wall_at_start = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .unwrap_or_default();
-        Clock {
-            started: Instant::now(),
-            wall_at_start,
-        }
+        let wall_at_start = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Clock { started: Instant::now(), wall_at_start }
     }
 
     /// Milliseconds since 1970.
@@ -59,14 +64,46 @@ impl Clock {
     }
 }
 
+/// How long the keeper waits for a group to fill whose requests it has reason to expect.
+const GROUP_WAIT: Duration = Duration::from_micros(300);
+
+/// How long a group may take to gather when requests come as fast as they just did.
+const GATHER: Duration = Duration::from_micros(150);
+
+/// Requests that a group is never waited for beyond.
+const GROUP_MAX: usize = 4096;
+
+/// A shard syncs by itself only while syncs take less than this, on average.
+const QUICK_SYNC: Duration = Duration::from_micros(250);
+
+/// A shard does no more than so many bytes of work by itself.
+const QUICK_BYTES: usize = 64 * 1024;
+
+/// A commit that takes longer than this was not quick at all: the disk is behind, and for
+/// [`KEEP_OFF`] shards leave the work to the thread.
+const SLOW_COMMIT: Duration = Duration::from_millis(2);
+const KEEP_OFF: Duration = Duration::from_secs(1);
+
+/// Bytes that a record takes in the log besides its payload, about.
+const RECORD_BYTES: usize = 64;
+
 /// A running keeper; dropping it commits and closes the queue.
 pub struct Keeper {
     name: QueueName,
-    inbox: Arc<Inbox>,
+    shared: Arc<Shared>,
     thread: Option<thread::JoinHandle<()>>,
 }
 
-/// Batches that wait for the keeper.
+/// What the keeper's thread and those who hand over share.
+struct Shared {
+    inbox: Inbox,
+    /// Whoever holds this works on the queue.
+    desk: Mutex<Desk>,
+    clock: Clock,
+    on_failure: Box<dyn Fn(&LogFailed) + Send + Sync>,
+}
+
+/// Batches that wait to be worked on.
 struct Inbox {
     pile: Mutex<Pile>,
     wake: Condvar,
@@ -75,10 +112,35 @@ struct Inbox {
     bytes_max: usize,
 }
 
+#[derive(Default)]
 struct Pile {
     batches: Vec<Box<dyn Batch>>,
-    asleep: bool,
+    /// Requests in `batches`.
+    requests: usize,
+    /// The sleeping thread is woken once so many requests wait; 0 while it is awake.
+    wake_at: usize,
     closing: bool,
+}
+
+/// The queue and what is known about the work on it.
+struct Desk {
+    /// `None` once the keeper has ended.
+    queue: Option<Queue<RealDisk>>,
+    sync: SyncPolicy,
+    /// Room for batches in work, used again and again.
+    batches: Vec<Box<dyn Batch>>,
+    /// The log has failed and that was reported.
+    failed: bool,
+    /// When the thread looks after the queue by itself.
+    deadline: Option<Millis>,
+    /// How many requests the next commit is worth waiting for.
+    expected: usize,
+    /// When the last commit was done.
+    last: Instant,
+    /// How long a sync takes, a running average.
+    sync_time: Duration,
+    /// When a commit was slow.
+    slow_at: Option<Instant>,
 }
 
 impl Keeper {
@@ -91,33 +153,46 @@ impl Keeper {
     pub fn start(
         name: QueueName,
         queue: Queue<RealDisk>,
+        sync: SyncPolicy,
         clock: Clock,
         bytes_max: usize,
-        on_failure: impl Fn(&QueueName, &LogFailed) + Send + 'static,
+        on_failure: impl Fn(&QueueName, &LogFailed) + Send + Sync + 'static,
     ) -> std::io::Result<Self> {
-        let pile = Pile {
-            batches: Vec::new(),
-            asleep: false,
-            closing: false,
-        };
-        let inbox = Arc::new(Inbox {
-            pile: Mutex::new(pile),
-            wake: Condvar::new(),
-            bytes: AtomicUsize::new(0),
-            bytes_max,
+        let shared = Arc::new(Shared {
+            inbox: Inbox {
+                pile: Mutex::default(),
+                wake: Condvar::new(),
+                bytes: AtomicUsize::new(0),
+                bytes_max,
+            },
+            desk: Mutex::new(Desk {
+                queue: Some(queue),
+                sync,
+                batches: Vec::new(),
+                failed: false,
+                deadline: None,
+                expected: 1,
+                last: Instant::now(),
+                sync_time: QUICK_SYNC,
+                slow_at: None,
+            }),
+            clock,
+            on_failure: {
+                let name = name.clone();
+                Box::new(move |error| on_failure(&name, error))
+            },
         });
         let work = {
-            let (inbox, name) = (Arc::clone(&inbox), name.clone());
-            move || keep(&inbox, queue, clock, &|error| on_failure(&name, error))
+            let shared = Arc::clone(&shared);
+            move || {
+                if catch_unwind(AssertUnwindSafe(|| shared.keep())).is_err() {
+                    tracing::error!("a queue's thread panicked; ending the process");
+                    std::process::exit(70);
+                }
+            }
         };
-        let thread = thread::Builder::new()
-            .name(format!("queue-{name}"))
-            .spawn(work)?;
-        Ok(Keeper {
-            name,
-            inbox,
-            thread: Some(thread),
-        })
+        let thread = thread::Builder::new().name(format!("queue-{name}")).spawn(work)?;
+        Ok(Keeper { name, shared, thread: Some(thread) })
     }
 
     /// The queue's name.
@@ -130,33 +205,41 @@ impl Keeper {
     /// nothing, so that a slow disk cannot fill the memory.
     #[must_use]
     pub fn has_room(&self, bytes: usize) -> bool {
-        self.inbox
-            .bytes
-            .load(Ordering::Relaxed)
-            .saturating_add(bytes)
-            <= self.inbox.bytes_max
+        let inbox = &self.shared.inbox;
+        inbox.bytes.load(Ordering::Relaxed).saturating_add(bytes) <= inbox.bytes_max
     }
 
-    /// Hands work over. It is answered in the order of this call.
+    /// Hands work over. It is answered in the order of these calls, perhaps before this one
+    /// returns.
     pub fn hand_over(&self, batch: Box<dyn Batch>) {
-        self.inbox.bytes.fetch_add(batch.bytes(), Ordering::Relaxed);
-        let mut pile = self.inbox.pile();
-        pile.batches.push(batch);
-        if std::mem::take(&mut pile.asleep) {
-            drop(pile);
-            self.inbox.wake.notify_one();
-        }
+        let shared = &self.shared;
+        shared.inbox.bytes.fetch_add(batch.bytes(), Ordering::Relaxed);
+        let batch = match shared.desk.try_lock() {
+            // The desk is free. What waits in the inbox came first; only the thread takes that on.
+            Ok(mut desk) if desk.is_quick(&*batch) && shared.inbox.is_empty() => {
+                desk.batches.push(batch);
+                shared.work(&mut desk);
+                let deadline = desk.queue().next_deadline();
+                if deadline.is_some_and(|at| desk.deadline.is_none_or(|known| at < known)) {
+                    desk.deadline = deadline;
+                    shared.inbox.rouse();
+                }
+                return;
+            }
+            Ok(_) | Err(TryLockError::WouldBlock) => batch,
+            Err(TryLockError::Poisoned(_)) => batch,
+        };
+        shared.inbox.push(batch);
     }
 }
 
 impl Drop for Keeper {
     fn drop(&mut self) {
-        self.inbox.pile().closing = true;
-        self.inbox.wake.notify_one();
-        if let Some(thread) = self.thread.take()
-            && thread.join().is_err()
-        {
-            tracing::error!(queue = %self.name, "the queue's thread panicked");
+        self.shared.inbox.pile().closing = true;
+        self.shared.inbox.wake.notify_one();
+        if let Some(thread) = self.thread.take() {
+            // Its panic has ended the process already.
+            let _ = thread.join();
         }
     }
 }
@@ -166,62 +249,182 @@ impl Inbox {
         self.pile.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits for batches, at most until `deadline`; false when there will be none any more.
-    fn take(&self, batches: &mut Vec<Box<dyn Batch>>, wait: Option<Duration>) -> bool {
+    fn push(&self, batch: Box<dyn Batch>) {
         let mut pile = self.pile();
-        if pile.batches.is_empty() && !pile.closing {
-            pile.asleep = true;
-            let awake = |pile: &mut Pile| pile.asleep && !pile.closing;
-            pile = match wait {
-                None => self
-                    .wake
-                    .wait_while(pile, awake)
-                    .unwrap_or_else(PoisonError::into_inner),
-                Some(wait) => {
-                    let result = self.wake.wait_timeout_while(pile, wait, awake);
-                    result.unwrap_or_else(PoisonError::into_inner).0
-                }
-            };
-            pile.asleep = false;
+        pile.requests += batch.requests();
+        pile.batches.push(batch);
+        if (1..=pile.requests).contains(&pile.wake_at) {
+            pile.wake_at = 0;
+            drop(pile);
+            self.wake.notify_one();
         }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.pile().batches.is_empty()
+    }
+
+    /// How many requests wait now.
+    fn waiting(&self) -> usize {
+        self.pile().requests
+    }
+
+    /// Wakes the thread to look at its deadline again.
+    fn rouse(&self) {
+        self.pile().wake_at = 0;
+        self.wake.notify_one();
+    }
+
+    /// Waits for a group of about `expected` requests, but not longer than [`GROUP_WAIT`]; then,
+    /// should there be none at all, for the first one or until `idle` has passed. False when there
+    /// will be nothing any more.
+    fn wait(&self, expected: usize, idle: Option<Duration>) -> bool {
+        let mut pile = self.pile();
+        if expected > 1 {
+            let wait = idle.map_or(GROUP_WAIT, |idle| idle.min(GROUP_WAIT));
+            pile = self.sleep(pile, expected, Some(wait));
+        }
+        pile = self.sleep(pile, 1, idle);
+        !(pile.batches.is_empty() && pile.closing)
+    }
+
+    /// Sleeps until `wake_at` requests wait, or it is roused, or the time is over.
+    fn sleep<'a>(
+        &self,
+        mut pile: MutexGuard<'a, Pile>,
+        wake_at: usize,
+        wait: Option<Duration>,
+    ) -> MutexGuard<'a, Pile> {
+        if pile.requests >= wake_at || pile.closing {
+            return pile;
+        }
+        pile.wake_at = wake_at;
+        let goes_on = |pile: &mut Pile| pile.wake_at > 0 && !pile.closing;
+        pile = match wait {
+            None => self.wake.wait_while(pile, goes_on).unwrap_or_else(PoisonError::into_inner),
+            Some(wait) => {
+                let result = self.wake.wait_timeout_while(pile, wait, goes_on);
+                result.unwrap_or_else(PoisonError::into_inner).0
+            }
+        };
+        pile.wake_at = 0;
+        pile
+    }
+
+    /// Moves what waits to `batches`, which is empty.
+    fn take(&self, batches: &mut Vec<Box<dyn Batch>>) {
+        let mut pile = self.pile();
         std::mem::swap(&mut pile.batches, batches);
-        !(batches.is_empty() && pile.closing)
+        pile.requests = 0;
     }
 }
 
-/// The keeper's life.
-fn keep(inbox: &Inbox, mut queue: Queue<RealDisk>, clock: Clock, on_failure: &dyn Fn(&LogFailed)) {
-    let mut batches = Vec::new();
-    let mut failed = false;
-    loop {
-        let wait = queue
-            .next_deadline()
-            .map(|at| Duration::from_millis(at.since(clock.now())));
-        if !inbox.take(&mut batches, wait) {
-            break;
+impl Shared {
+    /// The thread's life.
+    fn keep(&self) {
+        loop {
+            let (expected, deadline) = {
+                let mut desk = self.desk();
+                desk.deadline = desk.queue().next_deadline();
+                (desk.expected, desk.deadline)
+            };
+            let idle = deadline.map(|at| Duration::from_millis(at.since(self.clock.now())));
+            if !self.inbox.wait(expected, idle) {
+                break;
+            }
+            let mut desk = self.desk();
+            // Taken only with the desk in hand: whoever finds the desk free and the inbox empty may
+            // be sure that nobody's earlier work is on its way.
+            self.inbox.take(&mut desk.batches);
+            self.work(&mut desk);
         }
-        let now = clock.now();
+        let mut desk = self.desk();
+        if let Some(queue) = desk.queue.take()
+            && let Err(error) = queue.close()
+            && !desk.failed
+        {
+            (self.on_failure)(&error);
+        }
+    }
+
+    fn desk(&self) -> MutexGuard<'_, Desk> {
+        self.desk.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Works on the desk's batches: applies them, commits once, lets them answer.
+    fn work(&self, desk: &mut Desk) {
+        let now = self.clock.now();
         // A failed tick fails the commit below as well, and is reported there.
-        let _ = queue.tick(now);
-        let mut bytes = 0;
+        let _ = desk.queue().tick(now);
+        let (mut bytes, mut requests) = (0, 0);
+        let mut batches = std::mem::take(&mut desk.batches);
         for batch in &mut batches {
             bytes += batch.bytes();
-            batch.apply(&mut queue, now);
+            requests += batch.requests();
+            batch.apply(desk.queue(), now);
         }
-        match queue.commit() {
-            Ok(_) => batches.drain(..).for_each(Batch::committed),
+        let started = Instant::now();
+        match desk.queue().commit() {
+            Ok(committed) => {
+                let took = started.elapsed();
+                if committed.bytes > 0 && committed.synced {
+                    desk.sync_time = (desk.sync_time * 7 + took) / 8;
+                }
+                if took > SLOW_COMMIT {
+                    desk.slow_at = Some(started);
+                }
+                batches.drain(..).for_each(Batch::committed);
+            }
             Err(error) => {
-                if !std::mem::replace(&mut failed, true) {
-                    on_failure(&error);
+                if !std::mem::replace(&mut desk.failed, true) {
+                    (self.on_failure)(&error);
                 }
                 batches.drain(..).for_each(|batch| batch.failed(&error));
             }
         }
-        inbox.bytes.fetch_sub(bytes, Ordering::Relaxed);
+        desk.batches = batches;
+        self.inbox.bytes.fetch_sub(bytes, Ordering::Relaxed);
+        desk.expect(requests, self.inbox.waiting());
     }
-    if let Err(error) = queue.close()
-        && !failed
-    {
-        on_failure(&error);
+}
+
+impl Desk {
+    fn queue(&mut self) -> &mut Queue<RealDisk> {
+        self.queue.as_mut().expect("it is open until the keeper ends, and then nobody asks")
+    }
+
+    /// Whether this batch takes so little time that its shard may do the work by itself: no more
+    /// than a short write where nothing is synced, and where it is, a lone client's request on a
+    /// disk that syncs fast. Never when the log needs another segment.
+    fn is_quick(&self, batch: &dyn Batch) -> bool {
+        let bytes = batch.bytes() + RECORD_BYTES * batch.requests();
+        let small = bytes <= QUICK_BYTES
+            && self.queue.as_ref().is_some_and(|queue| queue.has_room_at_hand(bytes));
+        let is_behind = self.slow_at.is_some_and(|at| at.elapsed() < KEEP_OFF);
+        small
+            && !is_behind
+            && match self.sync {
+                SyncPolicy::Interval { .. } | SyncPolicy::Never => true,
+                SyncPolicy::Always => {
+                    let lone = batch.requests() <= 2 && self.expected == 1;
+                    lone && self.sync_time < QUICK_SYNC
+                }
+            }
+    }
+
+    /// Estimates how many requests the next commit is worth waiting for, after one of `requests`,
+    /// while `waiting` more wait already.
+    ///
+    /// A commit, its wake-ups and its answers cost about the same for one request as for many, so a
+    /// busy queue gathers: as many as come in within [`GATHER`], but not more than three quarters of
+    /// the clients at work, who are those just answered and those who wait. The others would be
+    /// waited for in vain, since they wait for us; and a lone client is never waited for.
+    fn expect(&mut self, requests: usize, waiting: usize) {
+        let now = Instant::now();
+        let cycle = now.duration_since(std::mem::replace(&mut self.last, now));
+        let gathered = requests as u128 * GATHER.as_nanos() / cycle.as_nanos().max(1);
+        let at_work = (requests + waiting) * 3 / 4;
+        let gathered = usize::try_from(gathered).unwrap_or(GROUP_MAX);
+        self.expected = gathered.min(at_work).clamp(1, GROUP_MAX);
     }
 }

@@ -21,6 +21,8 @@ mod placeholder;
 mod seq;
 mod settings;
 
+mod moving;
+mod outcome;
 mod queue;
 mod stats;
 
@@ -36,6 +38,7 @@ mod pending;
 mod preparer;
 mod read_ahead;
 mod record;
+mod room;
 mod segment;
 
 mod opening;
@@ -44,6 +47,9 @@ mod scan;
 
 mod disk;
 mod store;
+
+#[cfg(test)]
+mod simulation;
 
 mod keeper;
 mod queues;
@@ -54,10 +60,9 @@ pub use crate::keeper::{Batch, Clock, Keeper};
 pub use crate::log::{Committed, LogFailed, ReadFailed};
 pub use crate::millis::Millis;
 pub use crate::name::{NAME_BYTES_MAX, QueueName, QueueNameError};
+pub use crate::outcome::{Buried, ChangeError, Outcome, PutError, ReadError, Reserved};
 pub use crate::placeholder::Placeholder;
-pub use crate::queue::{
-    Buried, ChangeError, Outcome, PutError, Queue, REASON_BYTES_MAX, ReadError, Reserved,
-};
+pub use crate::queue::{Queue, REASON_BYTES_MAX};
 pub use crate::queues::{DEFAULT_QUEUE, DEFAULT_QUEUE_NAME, Queues, QueuesError};
 pub use crate::recovery::{Damage, OpenError, Recovery, TornTail};
 pub use crate::segment::FORMAT_VERSION;

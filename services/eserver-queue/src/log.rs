@@ -21,12 +21,13 @@ use std::sync::Arc;
 
 use thiserror::Error;
 
-use crate::disk::{Disk, DiskFile, is_lack_of_space};
+use crate::disk::{Disk, DiskFile};
 use crate::index::Place;
 use crate::pending::{COUNT_BYTES, Pending};
 use crate::preparer::{Preparer, Spare};
 use crate::read_ahead::ReadAhead;
 use crate::record::{self, Kind};
+use crate::room::Need;
 use crate::segment::{self, Segment};
 use crate::{Millis, QueueSettings, SyncPolicy};
 
@@ -68,40 +69,6 @@ impl From<LogFailed> for AppendError {
     }
 }
 
-/// Who needs room, and so how much of the last room is left to others.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Need {
-    /// A producer: it leaves a spare, or most of a segment, to consumers, whose removals are what
-    /// makes room again.
-    Put,
-    /// A consumer: it leaves a few records' room to the log itself.
-    Consume,
-    /// The log itself.
-    Keep,
-}
-
-/// Bytes of a segment left to the log's own records.
-const KEPT_BYTES: u32 = 192;
-
-/// Bytes of a record without a body.
-const BARE_BYTES: u32 = record::HEADER_BYTES as u32;
-
-/// Dead segments kept for reuse, at most.
-const SPARES_MAX: usize = 2;
-
-/// After a failed attempt to prepare a segment, the next comes this many milliseconds later at the
-/// earliest.
-const RETRY_AFTER: u64 = 100;
-
-/// A segment that fills within this many milliseconds is followed by one twice as large.
-const FILLED_FAST: u64 = 1000;
-
-/// A segment that takes longer than this many milliseconds to fill is followed by a smaller one.
-const FILLED_SLOWLY: u64 = 60_000;
-
-/// A batch that grows past this is committed before its caller asks for it, in bytes.
-const PENDING_BYTES_MAX: usize = 8 << 20;
-
 /// The log of one queue.
 #[derive(Debug)]
 pub(crate) struct Log<D: Disk> {
@@ -126,17 +93,19 @@ pub(crate) struct Log<D: Disk> {
     /// When the oldest write since the last sync was made.
     unsynced_since: Option<Millis>,
     /// Segments that left; to be spares once that is durable.
-    leaving: Vec<Segment<D::File>>,
-    /// The oldest segment that matters, as far as that is durable.
-    durable_oldest: u32,
-    spares: Vec<Spare<D::File>>,
-    preparer: Preparer<D>,
-    next_file: u32,
-    no_space_since: Option<Millis>,
+    pub(crate) leaving: Vec<Segment<D::File>>,
+    pub(crate) spares: Vec<Spare<D::File>>,
+    /// Bytes that records take in the fullest segment but the newest.
+    pub(crate) fullest_sealed: u32,
+    /// Bytes that records may take in all spares.
+    pub(crate) spare_room: u64,
+    pub(crate) preparer: Preparer<D>,
+    pub(crate) next_file: u32,
+    pub(crate) no_space_since: Option<Millis>,
     /// When the newest segment was started.
-    started: Millis,
+    pub(crate) started: Millis,
     /// The segment size that the rate of puts asks for, in bytes.
-    paced_bytes: u32,
+    pub(crate) paced_bytes: u32,
     failed: Option<LogFailed>,
 }
 
@@ -167,8 +136,7 @@ pub(crate) struct Parts<D: Disk> {
 impl<D: Disk> Log<D> {
     pub(crate) fn new(parts: Parts<D>, now: Millis) -> Self {
         let seed = segment::seed(parts.identity);
-        let oldest = parts.segments.front().map_or(1, |segment| segment.number);
-        Self {
+        let mut log = Self {
             preparer: Preparer::new(parts.disk.clone()),
             disk: parts.disk,
             identity: parts.identity,
@@ -184,15 +152,18 @@ impl<D: Disk> Log<D> {
             // What was read may never have been synced.
             unsynced_since: Some(now),
             leaving: parts.leaving,
-            durable_oldest: oldest,
             spares: Vec::new(),
+            fullest_sealed: 0,
+            spare_room: 0,
             next_file: parts.next_file,
             no_space_since: None,
             started: now,
             paced_bytes: parts.settings.segment_bytes_min,
             settings: parts.settings,
             failed: None,
-        }
+        };
+        log.take_stock();
+        log
     }
 
     /// The segment that is written to.
@@ -211,22 +182,13 @@ impl<D: Disk> Log<D> {
 
     /// Bytes that records take, headers of segments included.
     pub(crate) fn bytes(&self) -> u64 {
-        self.segments
-            .iter()
-            .map(|segment| u64::from(segment.end))
-            .sum()
+        self.segments.iter().map(|segment| u64::from(segment.end)).sum()
     }
 
     /// Bytes that the log takes on disk, spares included.
     pub(crate) fn disk_bytes(&self) -> u64 {
-        let used = self
-            .segments
-            .iter()
-            .chain(&self.leaving)
-            .map(|segment| segment.bytes);
-        used.chain(self.spares.iter().map(|spare| spare.bytes))
-            .map(u64::from)
-            .sum()
+        let used = self.segments.iter().chain(&self.leaving).map(|segment| segment.bytes);
+        used.chain(self.spares.iter().map(|spare| spare.bytes)).map(u64::from).sum()
     }
 
     /// Fails once the log has failed.
@@ -238,154 +200,11 @@ impl<D: Disk> Log<D> {
         }
     }
 
-    /// Makes room for a record with such a body. Until it is appended nothing else may be.
-    #[inline]
-    pub(crate) fn make_room(
-        &mut self,
-        body_bytes: usize,
-        need: Need,
-        now: Millis,
-    ) -> Result<(), AppendError> {
-        self.check()?;
-        let bytes = record::record_bytes(body_bytes) as u32;
-        if self.pending.bytes() < PENDING_BYTES_MAX && self.has_room(bytes, need) {
-            return Ok(());
-        }
-        if self.pending.bytes() >= PENDING_BYTES_MAX {
-            self.commit(false, now)?;
-        }
-        self.find_room(bytes, need, now)
-    }
-
-    #[inline]
-    fn has_room(&self, bytes: u32, need: Need) -> bool {
-        let newest = self.newest();
-        let Some(rest) = self.rest(bytes, need) else {
-            return false;
-        };
-        need != Need::Put || !self.spares.is_empty() || rest >= newest.bytes / 4 * 3
-    }
-
-    /// Bytes of the newest segment left after a record, or `None` if it does not fit.
-    #[inline]
-    fn rest(&self, bytes: u32, need: Need) -> Option<u32> {
-        let kept = if need == Need::Keep {
-            BARE_BYTES
-        } else {
-            KEPT_BYTES
-        };
-        let newest = self.newest();
-        if self.is_sealed {
-            None
-        } else {
-            newest.bytes.checked_sub(newest.end + bytes + kept)
-        }
-    }
-
-    /// Each round gains a spare, or finds that there is none to gain.
-    #[cold]
-    fn find_room(&mut self, bytes: u32, need: Need, now: Millis) -> Result<(), AppendError> {
-        loop {
-            self.collect_spare(false, now)?;
-            if self.rest(bytes, need).is_none() && !self.spares.is_empty() {
-                self.roll(now);
-            }
-            if self.has_room(bytes, need) {
-                return Ok(());
-            }
-            if !self.leaving.is_empty() {
-                self.commit(true, now)?;
-                if !self.spares.is_empty() {
-                    continue;
-                }
-            }
-            if !self.preparer.is_busy() && !self.start_preparing(now) {
-                return Err(AppendError::NoSpace);
-            }
-            self.collect_spare(true, now)?;
-        }
-    }
-
-    /// Asks for a spare unless that failed a moment ago.
-    fn start_preparing(&mut self, now: Millis) -> bool {
-        let mut bytes = self.wanted_bytes();
-        if let Some(since) = self.no_space_since {
-            if now.since(since) < RETRY_AFTER && now >= since {
-                return false;
-            }
-            bytes = self.settings.segment_bytes_min;
-        }
-        let name = file_name(self.next_file);
-        self.next_file += 1;
-        self.preparer
-            .start(name, bytes, self.settings.segment_bytes_min);
-        true
-    }
-
-    /// Takes what the preparer has ready, or waits for it.
-    fn collect_spare(&mut self, wait: bool, now: Millis) -> Result<(), LogFailed> {
-        let result = if wait {
-            self.preparer.wait()
-        } else {
-            self.preparer.poll()
-        };
-        match result {
-            None => Ok(()),
-            Some(Ok(spare)) => {
-                self.no_space_since = None;
-                self.spares.push(spare);
-                Ok(())
-            }
-            Some(Err(error)) if is_lack_of_space(&error) => {
-                self.no_space_since = Some(now);
-                Ok(())
-            }
-            Some(Err(error)) => Err(self.fail("preparing a segment", error)),
-        }
-    }
-
-    /// The size that suits the log: an eighth of it, or more when segments fill fast.
-    fn wanted_bytes(&self) -> u32 {
-        let eighth = u32::try_from(self.bytes() / 8).unwrap_or(u32::MAX);
-        let eighth = eighth.checked_next_power_of_two().unwrap_or(u32::MAX);
-        let QueueSettings {
-            segment_bytes_min,
-            segment_bytes_max,
-            ..
-        } = self.settings;
-        eighth
-            .max(self.paced_bytes)
-            .clamp(segment_bytes_min, segment_bytes_max)
-    }
-
-    fn keep_pace(&mut self, now: Millis) {
-        let took = now.since(self.started);
-        let bytes = self.newest().bytes;
-        if took <= FILLED_FAST {
-            self.paced_bytes = self.paced_bytes.max(bytes.saturating_mul(2));
-        } else if took > FILLED_SLOWLY {
-            self.paced_bytes = bytes / 2;
-        }
-        let QueueSettings {
-            segment_bytes_min,
-            segment_bytes_max,
-            ..
-        } = self.settings;
-        self.paced_bytes = self.paced_bytes.clamp(segment_bytes_min, segment_bytes_max);
-        self.started = now;
-    }
-
     /// Ends the newest segment and starts the next one in the largest spare.
-    fn roll(&mut self, now: Millis) {
+    pub(crate) fn roll(&mut self, now: Millis) {
         let largest = (0..self.spares.len()).max_by_key(|&at| self.spares[at].bytes);
-        let spare = self
-            .spares
-            .swap_remove(largest.expect("callers have a spare"));
-        let number = self
-            .newest()
-            .number
-            .checked_add(1)
-            .expect("four billion segments");
+        let spare = self.spares.swap_remove(largest.expect("callers have a spare"));
+        let number = self.newest().number.checked_add(1).expect("four billion segments");
         if !self.is_sealed {
             self.push(Kind::SegmentEnd, u64::from(number), |_| {});
         }
@@ -394,7 +213,8 @@ impl<D: Disk> Log<D> {
             bytes: spare.bytes,
             identity: self.identity,
             number,
-            oldest: self.durable_oldest,
+            // What says so stands in the segment before, which is synced before this is written.
+            oldest: self.segments[0].number,
             next_seq: self.next_seq,
         };
         self.segments.push_back(Segment {
@@ -405,25 +225,12 @@ impl<D: Disk> Log<D> {
             next_seq: self.next_seq,
             end: segment::HEADER_BYTES as u32,
         });
-        self.pending.start_chunk(
-            Place {
-                segment: number,
-                offset: 0,
-            },
-            &header.encode(),
-        );
+        self.pending.start_chunk(Place { segment: number, offset: 0 }, &header.encode());
+        self.take_stock();
         self.is_sealed = false;
         self.epoch = 1;
         self.epoch_started = false;
         self.prepare_ahead(now);
-    }
-
-    /// Has a spare made before it is needed.
-    fn prepare_ahead(&mut self, now: Millis) {
-        let is_needed = self.spares.is_empty() && !self.preparer.is_busy();
-        if is_needed && self.no_space_since.is_none() {
-            self.start_preparing(now);
-        }
     }
 
     /// Appends a record for which room was made.
@@ -444,10 +251,7 @@ impl<D: Disk> Log<D> {
     #[inline]
     fn push(&mut self, kind: Kind, number: u64, write: impl FnOnce(&mut Vec<u8>)) -> Place {
         let newest = self.segments.back_mut().expect("a log has a segment");
-        let place = Place {
-            segment: newest.number,
-            offset: newest.end,
-        };
+        let place = Place { segment: newest.number, offset: newest.end };
         if self.pending.is_empty() {
             self.pending.start_chunk(place, &[]);
         }
@@ -507,6 +311,7 @@ impl<D: Disk> Log<D> {
         }
         self.append(Kind::Oldest, u64::from(next), |_| {});
         self.leaving.extend(self.segments.pop_front());
+        self.take_stock();
         true
     }
 
@@ -533,14 +338,10 @@ impl<D: Disk> Log<D> {
                 self.epoch += 1;
                 self.epoch_started = false;
             }
-            self.durable_oldest = self.segments[0].number;
             self.reuse_leaving();
         }
         self.collect_spare(false, now)?;
-        // A queue that is hardly used makes do with one segment.
-        if self.newest().end >= self.newest().bytes / 16 {
-            self.prepare_ahead(now);
-        }
+        self.prepare_ahead(now);
         Ok(Committed { bytes, synced })
     }
 
@@ -564,8 +365,10 @@ impl<D: Disk> Log<D> {
         let mut bytes = 0;
         let mut failure = None;
         for (place, chunk) in self.pending.chunks() {
-            let at = position(&self.segments, place.segment).expect("appended to since");
-            let file = &self.segments[at].file;
+            // A segment may have left since; that is not durable yet, so it is written all the same.
+            let leaving = self.leaving.iter().find(|segment| segment.number == place.segment);
+            let staying = position(&self.segments, place.segment).map(|at| &self.segments[at]);
+            let file = &leaving.or(staying).expect("appended to in this batch").file;
             if let Err(error) = file.write_all_at(chunk, u64::from(place.offset)) {
                 failure = Some(("writing", error));
                 break;
@@ -586,39 +389,11 @@ impl<D: Disk> Log<D> {
         Ok(bytes)
     }
 
-    fn fail(&mut self, operation: &'static str, error: io::Error) -> LogFailed {
+    pub(crate) fn fail(&mut self, operation: &'static str, error: io::Error) -> LogFailed {
         self.pending.clear();
         let directory = self.disk.path().to_owned();
-        let failed = LogFailed {
-            directory,
-            operation,
-            source: Arc::new(error),
-        };
+        let failed = LogFailed { directory, operation, source: Arc::new(error) };
         self.failed.get_or_insert(failed).clone()
-    }
-
-    /// Segments that left, durably, become spares, or go.
-    fn reuse_leaving(&mut self) {
-        if self.leaving.is_empty() {
-            return;
-        }
-        let wanted = self.wanted_bytes();
-        for Segment {
-            name, file, bytes, ..
-        } in std::mem::take(&mut self.leaving)
-        {
-            let least = match self.no_space_since {
-                Some(_) => self.settings.segment_bytes_min,
-                None => wanted,
-            };
-            let fits = (least..=wanted.saturating_mul(8)).contains(&bytes);
-            let spare = Spare { name, bytes, file };
-            if fits && self.spares.len() < SPARES_MAX {
-                self.spares.push(spare);
-            } else {
-                self.preparer.remove(spare);
-            }
-        }
     }
 
     /// The record at `place`; `None` when it is damaged.
@@ -651,15 +426,10 @@ impl<D: Disk> Log<D> {
 fn position<F>(segments: &VecDeque<Segment<F>>, number: u32) -> Option<usize> {
     let first = segments.front()?.number;
     let guess = number.checked_sub(first)? as usize;
-    if segments
-        .get(guess)
-        .is_some_and(|segment| segment.number == number)
-    {
+    if segments.get(guess).is_some_and(|segment| segment.number == number) {
         return Some(guess);
     }
-    segments
-        .binary_search_by_key(&number, |segment| segment.number)
-        .ok()
+    segments.binary_search_by_key(&number, |segment| segment.number).ok()
 }
 
 /// The name of the file with this number, which is not the number of its segment.

@@ -43,10 +43,7 @@ struct Open {
 
 impl Pending {
     pub(crate) fn new(seed: u32) -> Self {
-        Self {
-            seed,
-            ..Self::default()
-        }
+        Self { seed, ..Self::default() }
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -60,10 +57,7 @@ impl Pending {
     /// What follows goes to `to`, starting with `front`.
     pub(crate) fn start_chunk(&mut self, to: Place, front: &[u8]) {
         self.seal();
-        self.chunks.push(Chunk {
-            to,
-            start: self.buffer.len(),
-        });
+        self.chunks.push(Chunk { to, start: self.buffer.len() });
         self.buffer.extend_from_slice(front);
     }
 
@@ -75,18 +69,11 @@ impl Pending {
         self.buffer.extend_from_slice(&[0; HEADER_BYTES]);
         write(&mut self.buffer);
         let body_bytes = self.buffer.len() - start - HEADER_BYTES;
-        debug_assert!(
-            body_bytes <= record::BODY_BYTES_MAX,
-            "callers check the bound"
-        );
+        debug_assert!(body_bytes <= record::BODY_BYTES_MAX, "callers check the bound");
         header.body_bytes = body_bytes as u32;
         self.buffer[start..start + HEADER_BYTES].copy_from_slice(&header.encode());
         self.buffer.resize(start + header.record_bytes(), 0);
-        self.open = Some(Open {
-            start,
-            header,
-            count: 1,
-        });
+        self.open = Some(Open { start, header, count: 1 });
         header.record_bytes()
     }
 
@@ -131,34 +118,21 @@ impl Pending {
     pub(crate) fn chunks(&self) -> impl Iterator<Item = (Place, &[u8])> {
         let ends = self.chunks.iter().skip(1).map(|chunk| chunk.start);
         let ends = ends.chain([self.buffer.len()]);
-        self.chunks
-            .iter()
-            .zip(ends)
-            .map(|(chunk, end)| (chunk.to, &self.buffer[chunk.start..end]))
+        self.chunks.iter().zip(ends).map(|(chunk, end)| (chunk.to, &self.buffer[chunk.start..end]))
     }
 
     /// Where in `segment` the pending part begins, if it has one.
     pub(crate) fn starts_in(&self, segment: u32) -> Option<u32> {
-        self.chunks
-            .iter()
-            .find(|chunk| chunk.to.segment == segment)
-            .map(|chunk| chunk.to.offset)
+        self.chunks.iter().find(|chunk| chunk.to.segment == segment).map(|chunk| chunk.to.offset)
     }
 
     /// The record at `place`, if it is pending.
     pub(crate) fn read(&self, place: Place) -> Option<(Header, &[u8])> {
-        let chunk = self
-            .chunks
-            .iter()
-            .rev()
-            .find(|chunk| chunk.to.segment == place.segment)?;
+        let chunk = self.chunks.iter().rev().find(|chunk| chunk.to.segment == place.segment)?;
         let start = chunk.start + place.offset.checked_sub(chunk.to.offset)? as usize;
         let header = record::claim(self.buffer.get(start..)?)?;
         let body = start + HEADER_BYTES;
-        Some((
-            header,
-            self.buffer.get(body..body + header.body_bytes as usize)?,
-        ))
+        Some((header, self.buffer.get(body..body + header.body_bytes as usize)?))
     }
 
     /// Forgets everything: it is written, or never will be.

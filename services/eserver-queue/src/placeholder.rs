@@ -99,20 +99,13 @@ impl Placeholder {
             from = end;
         }
         let (start, end, specification) = conversion?;
-        Some(Self {
-            start,
-            end,
-            escapes,
-            specification,
-        })
+        Some(Self { start, end, escapes, specification })
     }
 
     /// Bytes of `text` once rendered with `seq`, without rendering it.
     #[must_use]
     pub fn rendered_bytes(&self, text: &[u8], seq: Seq) -> u64 {
-        let kept = text
-            .len()
-            .saturating_sub(self.end - self.start + self.escapes);
+        let kept = text.len().saturating_sub(self.end - self.start + self.escapes);
         (kept as u64).saturating_add(Number::new(&self.specification, seq).bytes())
     }
 
@@ -138,10 +131,7 @@ impl Placeholder {
 }
 
 fn find_percent(text: &[u8], from: usize) -> Option<usize> {
-    text[from..]
-        .iter()
-        .position(|&byte| byte == b'%')
-        .map(|at| from + at)
+    text[from..].iter().position(|&byte| byte == b'%').map(|at| from + at)
 }
 
 /// Copies a stretch in which every percent sign introduces an escape.
@@ -204,9 +194,7 @@ fn scan(text: &[u8], start: usize) -> Option<(Found, usize)> {
 fn digits(text: &[u8], at: &mut usize, most: u64) -> Option<u64> {
     let mut number = 0_u64;
     while let Some(digit) = text.get(*at).filter(|byte| byte.is_ascii_digit()) {
-        number = number
-            .checked_mul(10)?
-            .checked_add(u64::from(digit - b'0'))?;
+        number = number.checked_mul(10)?.checked_add(u64::from(digit - b'0'))?;
         if number > most {
             return None;
         }
@@ -294,9 +282,7 @@ impl Number {
 
     fn bytes(&self) -> u64 {
         let fixed = (self.sign.len() + self.prefix.len()) as u64 + self.bytes_of_digits();
-        fixed
-            .saturating_add(self.blanks_left + self.zeros)
-            .saturating_add(self.blanks_right)
+        fixed.saturating_add(self.blanks_left + self.zeros).saturating_add(self.blanks_right)
     }
 
     fn write(&self, out: &mut Vec<u8>) {
@@ -450,22 +436,14 @@ mod tests {
             ("%09999999999d;", 10_000_000_000),
         ] {
             let placeholder = Placeholder::parse(text.as_bytes()).unwrap();
-            assert_eq!(
-                placeholder.rendered_bytes(text.as_bytes(), Seq::FIRST),
-                bytes
-            );
+            assert_eq!(placeholder.rendered_bytes(text.as_bytes(), Seq::FIRST), bytes);
         }
     }
 
     #[test]
     fn a_placeholder_of_another_text_does_no_harm() {
         let placeholder = Placeholder::parse(b"a long text with %% and %d").unwrap();
-        for text in [
-            &b""[..],
-            b"%",
-            b"a longer text, ending as it should not: %%%",
-            b"%%%%%%%%%",
-        ] {
+        for text in [&b""[..], b"%", b"a longer text, ending as it should not: %%%", b"%%%%%%%%%"] {
             let mut out = Vec::new();
             let _ = placeholder.rendered_bytes(text, Seq::FIRST);
             placeholder.render(text, Seq::FIRST, &mut out);

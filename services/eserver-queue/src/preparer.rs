@@ -13,6 +13,10 @@ use crate::disk::{Disk, DiskFile, is_lack_of_space};
 /// Zeros are written this many at a time, in bytes.
 const ZEROS_BYTES: usize = 256 << 10;
 
+/// Zeros are synced this many at a time, in bytes: a commit's own sync may have to wait for as much,
+/// and should not have to wait for a whole segment.
+const SYNC_BYTES: usize = 1 << 20;
+
 static ZEROS: [u8; ZEROS_BYTES] = [0; ZEROS_BYTES];
 
 /// A file of zeros that no segment uses yet, or one that no segment uses any more.
@@ -42,11 +46,7 @@ enum Job<F> {
 
 impl<D: Disk> Preparer<D> {
     pub(crate) fn new(disk: D) -> Self {
-        Self {
-            disk,
-            job: None,
-            removals: Vec::new(),
-        }
+        Self { disk, job: None, removals: Vec::new() }
     }
 
     /// Whether a file was asked for and not taken yet.
@@ -70,12 +70,10 @@ impl<D: Disk> Preparer<D> {
             // Nobody listens any more when the queue is gone: the file stays for the next start.
             let _ = sender.send(prepare_some(&disk, &name, bytes, bytes_min));
         };
-        self.job = Some(
-            match thread::Builder::new().name("segment".into()).spawn(fill) {
-                Ok(thread) => Job::Running(receiver, thread),
-                Err(error) => Job::Done(Err(error)),
-            },
-        );
+        self.job = Some(match thread::Builder::new().name("segment".into()).spawn(fill) {
+            Ok(thread) => Job::Running(receiver, thread),
+            Err(error) => Job::Done(Err(error)),
+        });
     }
 
     /// The file asked for, if it is ready.
@@ -156,17 +154,16 @@ pub(crate) fn prepare<D: Disk>(disk: &D, name: &str, bytes: u32) -> Prepared<D::
             let chunk = ZEROS_BYTES.min(bytes as usize - offset);
             file.write_all_at(&ZEROS[..chunk], offset as u64)?;
             offset += chunk;
+            if offset % SYNC_BYTES == 0 {
+                file.sync_data()?;
+            }
         }
         file.sync_data()?;
         disk.sync_directory()?;
         Ok(file)
     });
     match result {
-        Ok(file) => Ok(Spare {
-            name: name.to_owned(),
-            bytes,
-            file,
-        }),
+        Ok(file) => Ok(Spare { name: name.to_owned(), bytes, file }),
         Err(error) => {
             let _ = disk.remove(name);
             Err(error)

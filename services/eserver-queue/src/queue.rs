@@ -6,15 +6,15 @@
 
 use std::path::PathBuf;
 
-use thiserror::Error;
-
 use crate::disk::{Disk, RealDisk};
-use crate::event::{self, DUE_BYTES, Event, Hold, MOVED_BYTES, Moved};
+use crate::event::{self, DUE_BYTES, Event};
 use crate::index::{Place, Status};
-use crate::log::{AppendError, Committed, Log, LogFailed, Need, ReadFailed};
+use crate::log::{AppendError, Committed, Log, LogFailed};
 use crate::opening;
+use crate::outcome::{Buried, ChangeError, Outcome, PutError, ReadError, Reserved};
 use crate::record::Kind;
 use crate::recovery::{OpenError, Recovery};
+use crate::room::Need;
 use crate::state::{Command, Refusal, State};
 use crate::stats::{Stats, Totals};
 use crate::{Millis, Placeholder, QueueSettings, Seq, WhenFull};
@@ -25,121 +25,22 @@ pub const REASON_BYTES_MAX: usize = 512;
 /// The reason given to a message that is found damaged when its turn comes.
 const DAMAGED: &str = "damaged on disk";
 
-/// Bytes moved per commit to free an old segment.
-const MOVED_BYTES_PER_COMMIT: usize = 256 << 10;
-
-/// Messages looked at per commit to free an old segment.
-const MOVED_PER_COMMIT: usize = 1024;
-
-/// Why a put is refused. Nothing was changed.
-#[derive(Debug, Error)]
-pub enum PutError {
-    /// The queue holds as many messages as it may.
-    #[error("the queue is full: it holds {length_max} messages")]
-    Full {
-        /// See [`QueueSettings::length_max`].
-        length_max: u64,
-    },
-    /// The disk has no room; what is left is kept for consumers. Puts are accepted again when
-    /// messages are taken or the disk has room.
-    #[error("the disk is full")]
-    NoSpace,
-    /// The payload is longer than allowed.
-    #[error("a message has at most {bytes_max} bytes, this one has {bytes}")]
-    TooLong {
-        /// Bytes of the payload.
-        bytes: u64,
-        /// Bytes allowed.
-        bytes_max: u64,
-    },
-    /// The payload is longer than allowed once its number is filled in.
-    #[error(
-        "a message has at most {bytes_max} bytes, this one has {bytes} with its number filled in"
-    )]
-    RenderedTooLong {
-        /// Bytes of the rendered payload.
-        bytes: u64,
-        /// Bytes allowed.
-        bytes_max: u64,
-    },
-    /// See [`LogFailed`].
-    #[error(transparent)]
-    Failed(#[from] LogFailed),
-}
-
-/// Why a message is not handed out. Nothing was changed.
-#[derive(Debug, Error)]
-pub enum ReadError {
-    /// The disk has no room to write down that the message is taken.
-    #[error("the disk is full")]
-    NoSpace,
-    /// See [`ReadFailed`].
-    #[error(transparent)]
-    Disk(#[from] ReadFailed),
-    /// See [`LogFailed`].
-    #[error(transparent)]
-    Failed(#[from] LogFailed),
-}
-
-/// Why a message is not changed. Nothing was.
-#[derive(Debug, Error)]
-pub enum ChangeError {
-    /// The disk has no room to write the change down.
-    #[error("the disk is full")]
-    NoSpace,
-    /// See [`LogFailed`].
-    #[error(transparent)]
-    Failed(#[from] LogFailed),
-}
-
-/// What came of a change to one message.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Outcome {
-    /// It is done.
-    Done,
-    /// There is no such message, or no more.
-    Missing,
-    /// The message is there, in a state in which this does not apply: released or buried without
-    /// being leased, acknowledged when buried, kicked when neither buried nor delayed.
-    NotApplicable,
-}
-
-/// A message handed to a consumer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Reserved<'a> {
-    /// Its number, to acknowledge it by.
-    pub seq: Seq,
-    /// How often it was handed out, this time included; stays at 65,535.
-    pub attempts: u16,
-    /// What was put.
-    pub payload: &'a [u8],
-}
-
-/// A message set aside.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Buried<'a> {
-    /// Its number.
-    pub seq: Seq,
-    /// How often it was handed out.
-    pub attempts: u16,
-    /// Why it was buried.
-    pub reason: &'a str,
-    /// What was put; empty when it cannot be read any more.
-    pub payload: &'a [u8],
-}
+/// Bytes of the records that come with overwriting a message: its removal, the time, the end of a
+/// segment.
+const OVERWRITE_BYTES: usize = 128;
 
 /// A durable queue on a [`Disk`].
 #[derive(Debug)]
 pub struct Queue<D: Disk = RealDisk> {
-    state: State,
-    log: Log<D>,
-    totals: Totals,
+    pub(crate) state: State,
+    pub(crate) log: Log<D>,
+    pub(crate) totals: Totals,
     /// The latest instant a caller told.
-    now: Millis,
+    pub(crate) now: Millis,
     /// Where moving messages out of the oldest segment goes on.
-    moving: Option<(u32, Seq)>,
+    pub(crate) moving: Option<(u32, Seq)>,
     /// Scratch for a payload that is moved.
-    scratch: Vec<u8>,
+    pub(crate) scratch: Vec<u8>,
 }
 
 impl Queue<RealDisk> {
@@ -174,23 +75,9 @@ impl<D: Disk> Queue<D> {
     ) -> Result<(Self, Recovery), OpenError> {
         let (log, mut state, recovery) = opening::open(disk, settings, now)?;
         state.wake(now);
-        let lost = recovery
-            .lost
-            .iter()
-            .map(|(first, last)| last.get() - first.get() + 1)
-            .sum();
-        let totals = Totals {
-            damaged: lost,
-            ..Totals::default()
-        };
-        let mut queue = Self {
-            state,
-            log,
-            totals,
-            now,
-            moving: None,
-            scratch: Vec::new(),
-        };
+        let lost = recovery.lost.iter().map(|(first, last)| last.get() - first.get() + 1).sum();
+        let totals = Totals { damaged: lost, ..Totals::default() };
+        let mut queue = Self { state, log, totals, now, moving: None, scratch: Vec::new() };
         queue.retire_segments();
         Ok((queue, recovery))
     }
@@ -200,13 +87,7 @@ impl<D: Disk> Queue<D> {
         let normalized = settings.normalized();
         // The bound on payloads follows from the smallest segment there may be, and some exist.
         let segment_bytes_min = self.log.settings.segment_bytes_min;
-        self.log.configure(
-            QueueSettings {
-                segment_bytes_min,
-                ..normalized
-            }
-            .normalized(),
-        );
+        self.log.configure(QueueSettings { segment_bytes_min, ..normalized }.normalized());
     }
 
     /// Appends a message, to be taken once `delay_ms` milliseconds have passed, and returns its
@@ -223,22 +104,17 @@ impl<D: Disk> Queue<D> {
         now: Millis,
     ) -> Result<Seq, PutError> {
         self.advance(now);
+        self.log.check()?;
         let seq = self.state.next_seq();
         let bytes = self.check_length(payload, placeholder, seq)?;
         if self.state.held() >= self.log.settings.length_max {
-            self.overwrite_oldest()?;
+            self.overwrite_oldest(bytes)?;
         }
         self.mark_time()?;
         let due = (delay_ms > 0).then(|| self.now.plus(delay_ms));
         let body_bytes = bytes + if due.is_some() { DUE_BYTES } else { 0 };
-        self.log
-            .make_room(body_bytes, Need::Put, self.now)
-            .map_err(|error| self.refused(error))?;
-        let kind = if due.is_some() {
-            Kind::PutDelayed
-        } else {
-            Kind::Put
-        };
+        self.log.make_room(body_bytes, Need::Put, self.now).map_err(|error| self.refused(error))?;
+        let kind = if due.is_some() { Kind::PutDelayed } else { Kind::Put };
         let place = self.log.append(kind, seq.get(), |out| {
             if let Some(due) = due {
                 out.extend_from_slice(&due.get().to_le_bytes());
@@ -248,14 +124,7 @@ impl<D: Disk> Queue<D> {
                 Some(placeholder) => placeholder.render(payload, seq, out),
             }
         });
-        self.state.apply(
-            &Event::Put {
-                seq,
-                due,
-                payload_bytes: bytes as u32,
-            },
-            place,
-        );
+        self.state.apply(&Event::Put { seq, due, payload_bytes: bytes as u32 }, place);
         self.totals.put += 1;
         Ok(seq)
     }
@@ -271,10 +140,7 @@ impl<D: Disk> Queue<D> {
         let most = self.log.settings.payload_bytes_max;
         let bytes_max = most as u64;
         if payload.len() > most {
-            return Err(PutError::TooLong {
-                bytes: payload.len() as u64,
-                bytes_max,
-            });
+            return Err(PutError::TooLong { bytes: payload.len() as u64, bytes_max });
         }
         let Some(placeholder) = placeholder else {
             return Ok(payload.len());
@@ -286,7 +152,7 @@ impl<D: Disk> Queue<D> {
         Ok(bytes as usize)
     }
 
-    fn overwrite_oldest(&mut self) -> Result<(), PutError> {
+    fn overwrite_oldest(&mut self, bytes: usize) -> Result<(), PutError> {
         let length_max = self.log.settings.length_max;
         let oldest = match self.log.settings.full {
             WhenFull::Reject => None,
@@ -296,11 +162,10 @@ impl<D: Disk> Queue<D> {
             self.totals.refused_full += 1;
             return Err(PutError::Full { length_max });
         };
-        // Room for both, so that nothing is removed for a put that is then refused.
-        let body_bytes = self.log.settings.payload_bytes_max + DUE_BYTES;
-        self.log
-            .make_room(body_bytes, Need::Put, self.now)
-            .map_err(|error| self.refused(error))?;
+        // Room for both and what comes with them, so that nothing is removed for a put that is
+        // then refused.
+        let body_bytes = bytes + DUE_BYTES + OVERWRITE_BYTES;
+        self.log.make_room(body_bytes, Need::Put, self.now).map_err(|error| self.refused(error))?;
         self.remove(seq).map_err(|error| match error {
             ChangeError::NoSpace => PutError::NoSpace,
             ChangeError::Failed(failed) => PutError::Failed(failed),
@@ -323,9 +188,7 @@ impl<D: Disk> Queue<D> {
     #[inline]
     fn mark_time(&mut self) -> Result<(), PutError> {
         if self.state.ages().is_mark_due(self.now) {
-            self.log
-                .make_room(0, Need::Put, self.now)
-                .map_err(|error| self.refused(error))?;
+            self.log.make_room(0, Need::Put, self.now).map_err(|error| self.refused(error))?;
             let place = self.log.append(Kind::Clock, self.now.get(), |_| {});
             self.state.apply(&Event::Clock(self.now), place);
         }
@@ -339,16 +202,15 @@ impl<D: Disk> Queue<D> {
     /// [`ReadError`]; the queue and `payload` are as they were.
     pub fn pop(&mut self, now: Millis, payload: &mut Vec<u8>) -> Result<Option<Seq>, ReadError> {
         self.advance(now);
+        self.log.check()?;
         while let Some(seq) = self.state.next_ready() {
-            self.log
-                .make_room(0, Need::Consume, self.now)
-                .map_err(not_taken)?;
+            self.log.make_room(0, Need::Consume, self.now).map_err(ChangeError::from)?;
             let read = self.read_payload(seq, |bytes| payload.extend_from_slice(bytes));
             if !read? {
                 self.bury_damaged(seq)?;
                 continue;
             }
-            self.remove(seq).map_err(not_removed)?;
+            self.remove(seq)?;
             self.totals.popped += 1;
             return Ok(Some(seq));
         }
@@ -360,9 +222,7 @@ impl<D: Disk> Queue<D> {
     pub fn next_payload_bytes(&mut self, now: Millis) -> Option<usize> {
         self.advance(now);
         let seq = self.state.next_ready()?;
-        self.state
-            .entry(seq)
-            .map(|entry| entry.payload_bytes as usize)
+        self.state.entry(seq).map(|entry| entry.payload_bytes as usize)
     }
 
     /// Hands up to `max` ready messages, oldest first, to a consumer for `lease_ms` milliseconds,
@@ -387,29 +247,21 @@ impl<D: Disk> Queue<D> {
         {
             let attempts = self.state.entry(seq).map_or(0, |entry| entry.attempts);
             let attempts = attempts.saturating_add(1);
-            if !self.read_payload(seq, |payload| {
-                each(Reserved {
-                    seq,
-                    attempts,
-                    payload,
-                })
-            })? {
+            let hand_over = |payload: &[u8]| {
+                each(Reserved { seq, attempts, payload });
+            };
+            if !self.read_payload(seq, hand_over)? {
                 self.bury_damaged(seq)?;
                 continue;
             }
-            // Without room the attempt is not written down. Nothing else hangs on that record.
-            let place = match self.log.make_room(0, Need::Consume, self.now) {
+            // Without room the attempt is not written down: nothing hangs on that record, and the
+            // room is for those that make more.
+            let place = match self.log.make_room(0, Need::Put, self.now) {
                 Ok(()) => self.log.append_to_run(Kind::Reserve, seq.get()),
                 Err(AppendError::NoSpace) => Place::default(),
                 Err(AppendError::Failed(failed)) => return Err(failed.into()),
             };
-            self.state.apply(
-                &Event::Reserved {
-                    first: seq,
-                    count: 1,
-                },
-                place,
-            );
+            self.state.apply(&Event::Reserved { first: seq, count: 1 }, place);
             self.state.lease(seq, until);
             self.totals.reserved += 1;
             reserved += 1;
@@ -522,20 +374,10 @@ impl<D: Disk> Queue<D> {
             }
             let attempts = self.state.entry(seq).map_or(0, |entry| entry.attempts);
             let is_read = self.read_payload(seq, |payload| {
-                each(Buried {
-                    seq,
-                    attempts,
-                    reason: &reason,
-                    payload,
-                });
+                each(Buried { seq, attempts, reason: &reason, payload });
             })?;
             if !is_read {
-                each(Buried {
-                    seq,
-                    attempts,
-                    reason: &reason,
-                    payload: b"",
-                });
+                each(Buried { seq, attempts, reason: &reason, payload: b"" });
             }
         }
         Ok(shown.len())
@@ -566,14 +408,17 @@ impl<D: Disk> Queue<D> {
         Ok(committed)
     }
 
+    /// Whether the segment that is written to has room for so many more bytes of records, so that
+    /// the next commit is one write and nothing else.
+    #[must_use]
+    pub fn has_room_at_hand(&self, bytes: usize) -> bool {
+        self.log.room_at_hand() > bytes
+    }
+
     /// When [`Queue::tick`] has something to do, if ever, as things stand.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Millis> {
-        self.state
-            .next_deadline()
-            .into_iter()
-            .chain(self.log.sync_due())
-            .min()
+        self.state.next_deadline().into_iter().chain(self.log.sync_due()).min()
     }
 
     /// Returns messages whose lease or delay is over, and syncs what an interval says is due.
@@ -607,11 +452,7 @@ impl<D: Disk> Queue<D> {
     #[inline]
     fn advance(&mut self, now: Millis) {
         self.now = self.now.max(now);
-        if self
-            .state
-            .next_deadline()
-            .is_some_and(|due| due <= self.now)
-        {
+        if self.state.next_deadline().is_some_and(|due| due <= self.now) {
             self.state.wake(self.now);
         }
     }
@@ -649,9 +490,7 @@ impl<D: Disk> Queue<D> {
         event: &Event,
         write: impl FnOnce(&mut Vec<u8>),
     ) -> Result<(), ChangeError> {
-        self.log
-            .make_room(REASON_BYTES_MAX, Need::Consume, self.now)
-            .map_err(not_changed)?;
+        self.log.make_room(REASON_BYTES_MAX, Need::Consume, self.now)?;
         let place = self.log.append(kind, seq.get(), write);
         self.state.apply(event, place);
         Ok(())
@@ -660,23 +499,15 @@ impl<D: Disk> Queue<D> {
     /// Takes a message out of log and state, and lets segments go that held nothing else.
     #[inline]
     fn remove(&mut self, seq: Seq) -> Result<(), ChangeError> {
-        self.log
-            .make_room(0, Need::Consume, self.now)
-            .map_err(not_changed)?;
+        self.log.make_room(0, Need::Consume, self.now)?;
         let place = self.log.append_to_run(Kind::Remove, seq.get());
-        self.state.apply(
-            &Event::Removed {
-                first: seq,
-                count: 1,
-            },
-            place,
-        );
+        self.state.apply(&Event::Removed { first: seq, count: 1 }, place);
         self.retire_segments();
         Ok(())
     }
 
     #[inline]
-    fn retire_segments(&mut self) {
+    pub(crate) fn retire_segments(&mut self) {
         while let Some(oldest) = self.log.oldest_of_several() {
             if self.state.usage().of(oldest).messages > 0 || !self.log.retire_oldest(self.now) {
                 break;
@@ -687,7 +518,11 @@ impl<D: Disk> Queue<D> {
 
     /// Shows a message's payload; `false` when it is damaged.
     #[inline]
-    fn read_payload(&mut self, seq: Seq, show: impl FnOnce(&[u8])) -> Result<bool, ReadError> {
+    pub(crate) fn read_payload(
+        &mut self,
+        seq: Seq,
+        show: impl FnOnce(&[u8]),
+    ) -> Result<bool, ReadError> {
         self.log.check()?;
         let Some(entry) = self.state.entry(seq).copied() else {
             return Ok(false);
@@ -710,118 +545,9 @@ impl<D: Disk> Queue<D> {
     /// Sets a message aside that cannot be read any more, so that those behind it can be.
     fn bury_damaged(&mut self, seq: Seq) -> Result<(), ReadError> {
         let write = |out: &mut Vec<u8>| out.extend_from_slice(DAMAGED.as_bytes());
-        self.write_down(Kind::Bury, seq, &Event::Buried { seq }, write)
-            .map_err(not_removed)?;
+        self.write_down(Kind::Bury, seq, &Event::Buried { seq }, write)?;
         self.totals.damaged += 1;
         Ok(())
-    }
-
-    /// When few messages keep an old segment, and with it all later ones, writes them again at the
-    /// end of the log, some with each commit.
-    fn move_stragglers(&mut self) -> Result<(), LogFailed> {
-        let Some(oldest) = self.log.oldest_of_several() else {
-            return Ok(());
-        };
-        if !self.is_moving_worth_it() {
-            return Ok(());
-        }
-        let from = match self.moving {
-            Some((segment, from)) if segment == oldest => from,
-            _ => Seq::new(0),
-        };
-        let next = Seq::new(self.log.segments[1].next_seq);
-        let messages = self.state.in_segment(oldest, from, next);
-        let messages: Vec<_> = messages.take(MOVED_PER_COMMIT).collect();
-        let mut bytes = 0;
-        for seq in messages {
-            if bytes > MOVED_BYTES_PER_COMMIT {
-                break;
-            }
-            bytes += self
-                .state
-                .entry(seq)
-                .map_or(0, |entry| entry.payload_bytes as usize);
-            match self.move_to_end(seq) {
-                Ok(()) => self.moving = Some((oldest, seq.next())),
-                Err(AppendError::NoSpace) => return Ok(()),
-                Err(AppendError::Failed(failed)) => return Err(failed),
-            }
-        }
-        self.retire_segments();
-        Ok(())
-    }
-
-    /// The log is more than twice what it would have to be, and some.
-    fn is_moving_worth_it(&self) -> bool {
-        let slack = 2 * u64::from(self.log.newest().bytes);
-        self.log.bytes() > 2 * self.state.usage().total().bytes + slack
-    }
-
-    fn move_to_end(&mut self, seq: Seq) -> Result<(), AppendError> {
-        let Some(entry) = self.state.entry(seq).copied() else {
-            return Ok(());
-        };
-        let mut reason = Vec::new();
-        if let Some(place) = self.state.reason(seq)
-            && let Ok(Some((kind, body))) = self.log.read(place)
-        {
-            reason.extend_from_slice(event::reason(kind, body).unwrap_or_default());
-        }
-        let hold = match entry.status {
-            Status::Buried => Hold::Buried,
-            Status::Delayed => self.state.due(seq).map_or(Hold::Free, Hold::Until),
-            _ => Hold::Free,
-        };
-        let mut payload = std::mem::take(&mut self.scratch);
-        payload.clear();
-        let is_read = self.read_payload(seq, |bytes| payload.extend_from_slice(bytes));
-        if !matches!(is_read, Ok(true)) {
-            // It stays where it is, and keeps its segment: there is nothing sound to move.
-            return Ok(());
-        }
-        let body_bytes = MOVED_BYTES + reason.len() + payload.len();
-        self.log.make_room(body_bytes, Need::Put, self.now)?;
-        let reason_bytes = reason.len() as u32;
-        let moved = Moved {
-            attempts: entry.attempts,
-            hold,
-            reason_bytes,
-        };
-        let place = self.log.append(Kind::Move, seq.get(), |out| {
-            out.extend_from_slice(&moved.encode());
-            out.extend_from_slice(&reason);
-            out.extend_from_slice(&payload);
-        });
-        let payload_bytes = payload.len() as u32;
-        self.state.apply(
-            &Event::Moved {
-                seq,
-                moved,
-                payload_bytes,
-            },
-            place,
-        );
-        self.scratch = payload;
-        self.totals.moved += 1;
-        Ok(())
-    }
-}
-
-fn not_changed(error: AppendError) -> ChangeError {
-    match error {
-        AppendError::NoSpace => ChangeError::NoSpace,
-        AppendError::Failed(failed) => ChangeError::Failed(failed),
-    }
-}
-
-fn not_taken(error: AppendError) -> ReadError {
-    not_removed(not_changed(error))
-}
-
-fn not_removed(error: ChangeError) -> ReadError {
-    match error {
-        ChangeError::NoSpace => ReadError::NoSpace,
-        ChangeError::Failed(failed) => ReadError::Failed(failed),
     }
 }
 

@@ -85,13 +85,17 @@ impl Queues {
             report(&name, &queue, &recovery);
             let on_failure = Arc::clone(&on_failure);
             let on_failure = move |name: &QueueName, error: &LogFailed| on_failure(name, error);
-            let keeper = Keeper::start(name.clone(), queue, clock, inbox_bytes_max, on_failure);
+            let keeper = Keeper::start(
+                name.clone(),
+                queue,
+                settings.sync,
+                clock,
+                inbox_bytes_max,
+                on_failure,
+            );
             keepers.push(keeper.map_err(|error| QueuesError::Thread(name, error))?);
         }
-        Ok(Queues {
-            keepers,
-            _store: store,
-        })
+        Ok(Queues { keepers, _store: store })
     }
 
     /// All keepers; the default queue's stands first.
@@ -109,9 +113,7 @@ impl Queues {
     #[must_use]
     pub fn index_of(&self, name: &str) -> Option<usize> {
         // Some names and a short comparison each: quicker than hashing.
-        self.keepers
-            .iter()
-            .position(|keeper| keeper.name().as_str() == name)
+        self.keepers.iter().position(|keeper| keeper.name().as_str() == name)
     }
 }
 

@@ -58,9 +58,7 @@ impl ReadAhead {
         let most = end.saturating_sub(place.offset) as usize;
         self.bytes.resize(bytes.min(most), 0);
         self.from = Place::default();
-        let read = segment
-            .file
-            .read_up_to(&mut self.bytes, u64::from(place.offset))?;
+        let read = segment.file.read_up_to(&mut self.bytes, u64::from(place.offset))?;
         self.bytes.truncate(read);
         self.from = place;
         Ok(())

@@ -108,16 +108,8 @@ pub enum Damage {
 impl fmt::Display for Damage {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Records {
-                path,
-                offset,
-                bytes,
-            } => {
-                write!(
-                    formatter,
-                    "{bytes} bytes at {offset} of {} are damaged",
-                    path.display()
-                )
+            Self::Records { path, offset, bytes } => {
+                write!(formatter, "{bytes} bytes at {offset} of {} are damaged", path.display())
             }
             Self::Header { path } => {
                 write!(formatter, "the header of {} is damaged", path.display())

@@ -16,6 +16,8 @@ use crate::segment;
 pub(crate) struct Scan {
     /// Where the next record goes, in bytes from the segment's start.
     pub(crate) end: usize,
+    /// Where the records of the last epoch start: what may not have been synced.
+    pub(crate) unsynced_from: usize,
     /// Whether the segment says itself that it ends there.
     pub(crate) is_sealed: bool,
     /// Whether the last record says that the server was stopped in good order.
@@ -37,10 +39,7 @@ pub(crate) fn scan(
     is_last: bool,
     mut each: impl FnMut(&Header, &[u8], usize),
 ) -> Scan {
-    let mut scan = Scan {
-        end: segment::HEADER_BYTES,
-        ..Scan::default()
-    };
+    let mut scan = Scan { end: segment::HEADER_BYTES, ..Scan::default() };
     let mut epoch = 0;
     let mut rest: Option<Rest> = None;
     while !scan.is_sealed {
@@ -48,6 +47,9 @@ pub(crate) fn scan(
         let found = record_at(bytes, at, number, seed).filter(|(header, _)| header.epoch >= epoch);
         if let Some((header, body)) = found {
             each(&header, body, at);
+            if header.epoch > epoch {
+                scan.unsynced_from = at;
+            }
             epoch = header.epoch;
             scan.epoch = scan.epoch.max(epoch);
             scan.is_clean = header.kind == Kind::CleanEnd;
@@ -139,13 +141,7 @@ impl Rest {
             let end = at + header.record_bytes();
             let latest_start = if header.starts_epoch { header.epoch } else { 0 };
             let epoch = header.epoch;
-            records.push(Whole {
-                at,
-                end,
-                epoch,
-                latest: epoch,
-                latest_start,
-            });
+            records.push(Whole { at, end, epoch, latest: epoch, latest_start });
             at = end;
         }
         let (mut latest, mut latest_start) = (0, 0);
@@ -154,10 +150,7 @@ impl Rest {
             latest_start = whole.latest_start.max(latest_start);
             (whole.latest, whole.latest_start) = (latest, latest_start);
         }
-        Self {
-            records,
-            latest_epoch: latest,
-        }
+        Self { records, latest_epoch: latest }
     }
 
     fn behind(&self, at: usize) -> &[Whole] {
@@ -175,18 +168,11 @@ impl Rest {
 
     /// The next record that may follow one of `epoch`: not one that an earlier tear left behind.
     fn next(&self, at: usize, epoch: u32) -> Option<usize> {
-        self.behind(at)
-            .iter()
-            .find(|whole| whole.epoch >= epoch)
-            .map(|whole| whole.at)
+        self.behind(at).iter().find(|whole| whole.epoch >= epoch).map(|whole| whole.at)
     }
 
     /// Where the last record that belongs to the torn commit ends.
     fn end(&self, at: usize, epoch: u32) -> Option<usize> {
-        self.behind(at)
-            .iter()
-            .rev()
-            .find(|whole| whole.epoch >= epoch)
-            .map(|whole| whole.end)
+        self.behind(at).iter().rev().find(|whole| whole.epoch >= epoch).map(|whole| whole.end)
     }
 }

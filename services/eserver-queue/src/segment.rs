@@ -131,35 +131,18 @@ pub(crate) struct Segment<F> {
 mod tests {
     use super::*;
 
-    const HEADER: Header = Header {
-        bytes: 1 << 20,
-        identity: 7 << 64 | 9,
-        number: 3,
-        oldest: 2,
-        next_seq: 1 << 40,
-    };
+    const HEADER: Header =
+        Header { bytes: 1 << 20, identity: 7 << 64 | 9, number: 3, oldest: 2, next_seq: 1 << 40 };
 
     #[test]
     fn survives_the_loss_of_one_copy() {
         let bytes = HEADER.encode();
-        assert_eq!(
-            Header::decode(&bytes),
-            Decoded::Header {
-                header: HEADER,
-                copies: 2
-            }
-        );
+        assert_eq!(Header::decode(&bytes), Decoded::Header { header: HEADER, copies: 2 });
         for at in 0..ENCODED_BYTES {
             for copy in [0, COPY_AT] {
                 let mut bytes = bytes;
                 bytes[copy + at] ^= 0x10;
-                assert_eq!(
-                    Header::decode(&bytes),
-                    Decoded::Header {
-                        header: HEADER,
-                        copies: 1
-                    }
-                );
+                assert_eq!(Header::decode(&bytes), Decoded::Header { header: HEADER, copies: 1 });
             }
         }
         assert_eq!(Header::decode(&[0; HEADER_BYTES]), Decoded::None);
@@ -168,28 +151,13 @@ mod tests {
 
     #[test]
     fn the_newer_of_two_different_copies_counts() {
-        let newer = Header {
-            number: 8,
-            ..HEADER
-        };
+        let newer = Header { number: 8, ..HEADER };
         let mut bytes = HEADER.encode();
         bytes[COPY_AT..].copy_from_slice(&newer.encode()[COPY_AT..]);
-        assert_eq!(
-            Header::decode(&bytes),
-            Decoded::Header {
-                header: newer,
-                copies: 1
-            }
-        );
+        assert_eq!(Header::decode(&bytes), Decoded::Header { header: newer, copies: 1 });
         let mut bytes = newer.encode();
         bytes[COPY_AT..].copy_from_slice(&HEADER.encode()[COPY_AT..]);
-        assert_eq!(
-            Header::decode(&bytes),
-            Decoded::Header {
-                header: newer,
-                copies: 1
-            }
-        );
+        assert_eq!(Header::decode(&bytes), Decoded::Header { header: newer, copies: 1 });
     }
 
     #[test]

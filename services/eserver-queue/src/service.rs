@@ -34,19 +34,13 @@ impl QueueService {
     ) -> impl Fn(&ShardContext) -> Framed<QueueService> + Send + Sync + 'static {
         move |context| {
             let batches = queues.keepers().map(|_| None).collect();
-            Framed(QueueService {
-                queues: Arc::clone(&queues),
-                post: context.post(),
-                batches,
-            })
+            Framed(QueueService { queues: Arc::clone(&queues), post: context.post(), batches })
         }
     }
 
     /// This turn's batch for a queue, if the queue has room for `bytes` more.
     fn batch(&mut self, queue: usize, bytes: usize) -> Result<&mut OrderBatch, Error> {
-        let waiting = self.batches[queue]
-            .as_ref()
-            .map_or(0, |batch| batch.payload_bytes());
+        let waiting = self.batches[queue].as_ref().map_or(0, |batch| batch.payload_bytes());
         if self.queues.keeper(queue).has_room(waiting + bytes) {
             Ok(self.batch_unbounded(queue))
         } else {
@@ -57,10 +51,7 @@ impl QueueService {
     /// This turn's batch for a queue, whether or not the queue has room.
     fn batch_unbounded(&mut self, queue: usize) -> &mut OrderBatch {
         self.batches[queue].get_or_insert_with(|| {
-            Box::new(OrderBatch::new(
-                self.post.clone(),
-                self.queues.keeper(queue).name().clone(),
-            ))
+            Box::new(OrderBatch::new(self.post.clone(), self.queues.keeper(queue).name().clone()))
         })
     }
 
@@ -77,7 +68,17 @@ impl QueueService {
     }
 }
 
+/// Requests in flight on a connection beyond which nothing that answers with messages is read.
+const TAKES_IN_FLIGHT_MAX: u32 = 16;
+
 impl Application for QueueService {
+    fn in_flight_max(&self, command: u16) -> u32 {
+        match command {
+            command::DEQUEUE | command::RESERVE => TAKES_IN_FLIGHT_MAX,
+            _ => u32::MAX,
+        }
+    }
+
     fn call(&mut self, frame: Frame<'_>, call: Call<'_, '_>) -> Answered {
         let result = match frame.command {
             command::ENQUEUE => return self.enqueue(frame.body, call),

@@ -65,9 +65,7 @@ impl QueueSettings {
     /// The same settings with every bound inside what the format can hold.
     pub(crate) fn normalized(&self) -> Self {
         let clamp = |bytes: u32, least: u32| {
-            bytes
-                .clamp(least, SEGMENT_BYTES_MOST)
-                .checked_next_power_of_two()
+            bytes.clamp(least, SEGMENT_BYTES_MOST).checked_next_power_of_two()
         };
         let smallest = clamp(self.segment_bytes_min, SEGMENT_BYTES_LEAST);
         let segment_bytes_min = smallest.unwrap_or(SEGMENT_BYTES_MOST);

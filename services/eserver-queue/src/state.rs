@@ -82,9 +82,7 @@ impl State {
 
     /// Messages that are not removed.
     pub(crate) fn held(&self) -> u64 {
-        self.counts[Status::Ready as usize..=Status::Buried as usize]
-            .iter()
-            .sum()
+        self.counts[Status::Ready as usize..=Status::Buried as usize].iter().sum()
     }
 
     pub(crate) fn payload_bytes(&self) -> u64 {
@@ -131,22 +129,13 @@ impl State {
         from: Seq,
         next: Seq,
     ) -> impl Iterator<Item = Seq> {
-        let messages = self
-            .index
-            .iter_from(from)
-            .take_while(move |&(seq, _)| seq < next);
-        messages
-            .filter(move |(_, entry)| entry.place().segment == number)
-            .map(|(seq, _)| seq)
+        let messages = self.index.iter_from(from).take_while(move |&(seq, _)| seq < next);
+        messages.filter(move |(_, entry)| entry.place().segment == number).map(|(seq, _)| seq)
     }
 
     /// The earliest instant at which [`State::wake`] has something to do.
     pub(crate) fn next_deadline(&self) -> Option<Millis> {
-        self.delays
-            .next()
-            .into_iter()
-            .chain(self.leases.next())
-            .min()
+        self.delays.next().into_iter().chain(self.leases.next()).min()
     }
 
     /// The oldest message that can be taken.
@@ -160,11 +149,7 @@ impl State {
         }
         self.cursor = self.cursor.max(self.index.ring_first());
         while self.cursor < self.index.next() {
-            if self
-                .index
-                .get(self.cursor)
-                .is_some_and(|entry| entry.status == Status::Ready)
-            {
+            if self.index.get(self.cursor).is_some_and(|entry| entry.status == Status::Ready) {
                 return Some(self.cursor);
             }
             self.cursor = self.cursor.next();
@@ -174,10 +159,7 @@ impl State {
 
     /// The oldest message that may be overwritten: no consumer holds it, nobody set it aside.
     pub(crate) fn next_overwritten(&mut self) -> Option<Seq> {
-        self.next_ready()
-            .into_iter()
-            .chain(self.delays.oldest())
-            .min()
+        self.next_ready().into_iter().chain(self.delays.oldest()).min()
     }
 
     /// What a command comes to.
@@ -191,10 +173,7 @@ impl State {
         match (command, status) {
             // A lease that ran out, or that another consumer has by now, does not undo the work.
             (Command::Acknowledge(_), Status::Ready | Status::Delayed | Status::Leased)
-            | (Command::Delete(_), _) => Ok(Event::Removed {
-                first: seq,
-                count: 1,
-            }),
+            | (Command::Delete(_), _) => Ok(Event::Removed { first: seq, count: 1 }),
             (Command::Release(_, due), Status::Leased) => Ok(Event::Released { seq, due }),
             (Command::Bury(_), Status::Leased) => Ok(Event::Buried { seq }),
             (Command::Kick(_), Status::Buried | Status::Delayed) => Ok(Event::Kicked { seq }),
@@ -206,11 +185,7 @@ impl State {
     #[inline]
     pub(crate) fn apply(&mut self, event: &Event, place: Place) {
         match *event {
-            Event::Put {
-                seq,
-                due,
-                payload_bytes,
-            } => self.put(seq, due, place, payload_bytes),
+            Event::Put { seq, due, payload_bytes } => self.put(seq, due, place, payload_bytes),
             Event::Removed { first, count } => {
                 self.expect_next(Seq::new(first.get().saturating_add(count)));
                 for number in run(first, count, self.index.next()) {
@@ -228,10 +203,7 @@ impl State {
             Event::Released { seq, due: None } | Event::Kicked { seq } => {
                 self.change(seq, Status::Ready);
             }
-            Event::Released {
-                seq,
-                due: Some(due),
-            } => {
+            Event::Released { seq, due: Some(due) } => {
                 if self.change(seq, Status::Delayed) {
                     self.delays.set(seq, due);
                 }
@@ -241,11 +213,7 @@ impl State {
                     self.buried.insert(seq, place);
                 }
             }
-            Event::Moved {
-                seq,
-                moved,
-                payload_bytes,
-            } => {
+            Event::Moved { seq, moved, payload_bytes } => {
                 let (status, due) = match moved.hold {
                     Hold::Free => (Status::Ready, None),
                     Hold::Until(due) => (Status::Delayed, Some(due)),
@@ -265,11 +233,7 @@ impl State {
         if seq != self.index.next() {
             return;
         }
-        let status = if due.is_some() {
-            Status::Delayed
-        } else {
-            Status::Ready
-        };
+        let status = if due.is_some() { Status::Delayed } else { Status::Ready };
         let entry = Entry::new(place, payload_bytes, status);
         self.index.push(entry);
         self.enter(&entry);
@@ -281,8 +245,7 @@ impl State {
     /// The next put is `seq`'s: numbers below it that nothing is known about were lost to damage.
     pub(crate) fn expect_next(&mut self, seq: Seq) {
         while self.index.next() < seq {
-            self.index
-                .push(Entry::new(Place::default(), 0, Status::Missing));
+            self.index.push(Entry::new(Place::default(), 0, Status::Missing));
             self.counts[Status::Missing as usize] += 1;
         }
     }
@@ -313,7 +276,7 @@ impl State {
         }
         if self.held() == 0 {
             self.ages.forget_before(self.index.next());
-        } else if seq.get() % 1024 == 0 {
+        } else if seq.get().is_multiple_of(1024) {
             self.ages.forget_before(self.index.oldest().unwrap_or(seq));
         }
     }
@@ -436,8 +399,8 @@ impl State {
     }
 
     #[cfg(test)]
-    pub(crate) fn ring_length(&self) -> usize {
-        self.index.ring_length()
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (Seq, &Entry)> {
+        self.index.iter_from(Seq::new(0))
     }
 }
 

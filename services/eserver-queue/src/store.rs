@@ -127,12 +127,7 @@ impl Store {
 /// Takes the lock, which the kernel gives back when the process ends, however it ends.
 fn lock(directory: &Path) -> Result<Flock<File>, StoreError> {
     let path = directory.join("lock");
-    let open = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .open(&path);
+    let open = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path);
     let file = open.map_err(failed("write", &path))?;
     let mut lock = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
         Ok(lock) => lock,
@@ -140,17 +135,12 @@ fn lock(directory: &Path) -> Result<Flock<File>, StoreError> {
             let mut holder = String::new();
             let process = file.read_to_string(&mut holder).ok();
             let process = process.and_then(|_| holder.trim().parse().ok());
-            return Err(StoreError::InUse {
-                path: directory.to_owned(),
-                process,
-            });
+            return Err(StoreError::InUse { path: directory.to_owned(), process });
         }
         Err((_, errno)) => return Err(failed("lock", &path)(errno.into())),
     };
     let process = format!("{}\n", std::process::id());
-    let written = lock
-        .set_len(0)
-        .and_then(|()| lock.write_all(process.as_bytes()));
+    let written = lock.set_len(0).and_then(|()| lock.write_all(process.as_bytes()));
     written.map_err(failed("write", &path))?;
     Ok(lock)
 }
@@ -165,10 +155,7 @@ fn check_format(directory: &Path) -> Result<(), StoreError> {
                 return Err(StoreError::NoFormat { path });
             };
             if version > u64::from(FORMAT_VERSION) {
-                return Err(StoreError::NewerFormat {
-                    path: directory.to_owned(),
-                    version,
-                });
+                return Err(StoreError::NewerFormat { path: directory.to_owned(), version });
             }
             Ok(())
         }
@@ -177,9 +164,7 @@ fn check_format(directory: &Path) -> Result<(), StoreError> {
             let new = directory.join("format.new");
             let mut file = File::create(&new).map_err(failed("write", &new))?;
             let written = file.write_all(format!("{FORMAT_VERSION}\n").as_bytes());
-            written
-                .and_then(|()| file.sync_all())
-                .map_err(failed("write", &new))?;
+            written.and_then(|()| file.sync_all()).map_err(failed("write", &new))?;
             fs::rename(&new, &path).map_err(failed("write", &path))
         }
         Err(error) => Err(failed("read", &path)(error)),
@@ -193,9 +178,5 @@ fn sync(directory: &Path) -> Result<(), StoreError> {
 
 fn failed(operation: &'static str, path: &Path) -> impl FnOnce(io::Error) -> StoreError {
     let path = path.to_owned();
-    move |source| StoreError::Disk {
-        operation,
-        path,
-        source,
-    }
+    move |source| StoreError::Disk { operation, path, source }
 }

@@ -56,9 +56,7 @@ impl Usage {
     /// What a segment is used for.
     pub(crate) fn of(&self, segment: u32) -> Used {
         let at = segment.checked_sub(self.first);
-        at.and_then(|at| self.segments.get(at as usize))
-            .copied()
-            .unwrap_or_default()
+        at.and_then(|at| self.segments.get(at as usize)).copied().unwrap_or_default()
     }
 
     /// What all segments together are used for.
@@ -69,11 +67,7 @@ impl Usage {
     /// Forgets segments before `oldest`, which are not used for anything.
     pub(crate) fn forget_before(&mut self, oldest: u32) {
         while self.first < oldest && !self.segments.is_empty() {
-            debug_assert_eq!(
-                self.segments[0],
-                Used::default(),
-                "a used segment is not forgotten"
-            );
+            debug_assert_eq!(self.segments[0], Used::default(), "a used segment is not forgotten");
             self.segments.pop_front();
             self.first += 1;
         }

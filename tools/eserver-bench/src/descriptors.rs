@@ -25,10 +25,7 @@ mod tests {
     #[test]
     fn the_limit_is_as_high_as_it_goes() {
         let raised = raise_limit().unwrap();
-        assert_eq!(
-            getrlimit(Resource::RLIMIT_NOFILE).unwrap(),
-            (raised, raised)
-        );
+        assert_eq!(getrlimit(Resource::RLIMIT_NOFILE).unwrap(), (raised, raised));
         assert_eq!(raise_limit().unwrap(), raised);
     }
 }

@@ -74,9 +74,8 @@ impl Dialer {
     /// # Errors
     /// What the system says, or that it took longer than `timeout`.
     pub(crate) fn connect(&mut self, timeout: Duration) -> io::Result<TcpStream> {
-        let stream = self.dial(Type::STREAM, |socket, target| {
-            socket.connect_timeout(&target.into(), timeout)
-        })?;
+        let stream = self
+            .dial(Type::STREAM, |socket, target| socket.connect_timeout(&target.into(), timeout))?;
         stream.set_read_timeout(Some(timeout))?;
         stream.set_write_timeout(Some(timeout))?;
         Ok(stream)
@@ -92,9 +91,9 @@ impl Dialer {
             let socket = Socket::new(Domain::for_address(self.target), kind, Some(Protocol::TCP))?;
             let dialed = match &mut self.sources {
                 None => connect(&socket, self.target),
-                Some(sources) => sources
-                    .bind_next(&socket)
-                    .and_then(|()| connect(&socket, self.target)),
+                Some(sources) => {
+                    sources.bind_next(&socket).and_then(|()| connect(&socket, self.target))
+                }
             };
             attempts += 1;
             match dialed {
@@ -108,10 +107,7 @@ impl Dialer {
     /// Whether the source we chose is in use, by somebody else or by a connection just closed.
     fn is_worth_another(&self, error: &io::Error) -> bool {
         self.sources.is_some()
-            && matches!(
-                error.kind(),
-                io::ErrorKind::AddrInUse | io::ErrorKind::AddrNotAvailable
-            )
+            && matches!(error.kind(), io::ErrorKind::AddrInUse | io::ErrorKind::AddrNotAvailable)
     }
 }
 
@@ -177,17 +173,11 @@ mod tests {
     fn many_connections_come_from_several_addresses() {
         let (_listener, target) = listener();
         let mut dialer = Dialer::new(target, Demand::Kept(CONNECTIONS_PER_SOURCE + 1), 1);
-        let streams: Vec<_> = (0..4)
-            .map(|_| dialer.connect(Duration::from_secs(10)).unwrap())
-            .collect();
-        let addresses: HashSet<_> = streams
-            .iter()
-            .map(|stream| stream.local_addr().unwrap().ip().to_string())
-            .collect();
-        assert_eq!(
-            addresses,
-            HashSet::from(["127.0.0.3".to_owned(), "127.0.0.4".to_owned()])
-        );
+        let streams: Vec<_> =
+            (0..4).map(|_| dialer.connect(Duration::from_secs(10)).unwrap()).collect();
+        let addresses: HashSet<_> =
+            streams.iter().map(|stream| stream.local_addr().unwrap().ip().to_string()).collect();
+        assert_eq!(addresses, HashSet::from(["127.0.0.3".to_owned(), "127.0.0.4".to_owned()]));
     }
 
     #[test]
@@ -196,10 +186,7 @@ mod tests {
         let count = SOURCE_PORTS.len() * 2;
         let seen: HashSet<_> = (0..count).map(|_| sources.next()).collect();
         assert_eq!(seen.len(), count);
-        assert_eq!(
-            sources.next().to_string(),
-            format!("127.0.0.1:{}", SOURCE_PORTS.start)
-        );
+        assert_eq!(sources.next().to_string(), format!("127.0.0.1:{}", SOURCE_PORTS.start));
     }
 
     #[test]

@@ -109,10 +109,8 @@ pub fn run(plan: &Plan, protocol: &dyn Protocol) -> Result<Outcome, RunError> {
     drop(notify);
 
     thread::scope(|scope| {
-        let threads: Vec<_> = workers
-            .into_iter()
-            .map(|worker| scope.spawn(|| worker.run()))
-            .collect();
+        let threads: Vec<_> =
+            workers.into_iter().map(|worker| scope.spawn(|| worker.run())).collect();
         let window = conduct(plan, &clock, &notices, threads.len());
         // Also after a failure: threads that are waiting go home.
         clock.set(Phase::Drain);
@@ -195,10 +193,7 @@ fn count(notices: &Receiver<Notice>, kind: Notice, wanted: usize, timeout: Durat
 /// The CPU time so far of this process and of the server's.
 fn cpu_times(plan: &Plan) -> Result<(Duration, Option<Duration>), NoWindow> {
     let read = |pid| process::cpu_time(pid).map_err(|source| NoWindow::Cpu { pid, source });
-    Ok((
-        read(std::process::id())?,
-        plan.server_process.map(read).transpose()?,
-    ))
+    Ok((read(std::process::id())?, plan.server_process.map(read).transpose()?))
 }
 
 fn add_up(window: Result<Window, NoWindow>, mut tally: Tally) -> Result<Outcome, RunError> {
@@ -219,11 +214,9 @@ fn add_up(window: Result<Window, NoWindow>, mut tally: Tally) -> Result<Outcome,
                 server_cpu: window.server_cpu,
             })
         }
-        Err(NoWindow::NotOpened { opened, threads }) => Err(RunError::Open {
-            opened,
-            threads,
-            errors: tally.errors,
-        }),
+        Err(NoWindow::NotOpened { opened, threads }) => {
+            Err(RunError::Open { opened, threads, errors: tally.errors })
+        }
         Err(NoWindow::Cpu { pid, source }) => Err(RunError::Cpu { pid, source }),
     }
 }

@@ -55,23 +55,13 @@ pub fn hold_idle<T>(
         let connection = dialer
             .connect(timeout)
             .and_then(|stream| exchange(stream, &request, protocol))
-            .map_err(|source| IdleError::Open {
-                opened,
-                wanted: count,
-                source,
-            })?;
+            .map_err(|source| IdleError::Open { opened, wanted: count, source })?;
         connections.push(connection);
     }
     let result = while_held();
-    let gone = connections
-        .iter()
-        .filter(|stream| !is_silent(stream))
-        .count();
+    let gone = connections.iter().filter(|stream| !is_silent(stream)).count();
     if gone > 0 {
-        return Err(IdleError::Gone {
-            gone,
-            wanted: count,
-        });
+        return Err(IdleError::Gone { gone, wanted: count });
     }
     Ok(result)
 }
@@ -118,10 +108,7 @@ mod tests {
     const TIMEOUT: Duration = Duration::from_secs(20);
 
     fn ping() -> Exact {
-        Exact {
-            request: b"ping\n".to_vec(),
-            reply: b"pong\n".to_vec(),
-        }
+        Exact { request: b"ping\n".to_vec(), reply: b"pong\n".to_vec() }
     }
 
     /// Answers `count` connections and returns them to be kept.
@@ -155,10 +142,7 @@ mod tests {
             drop(server.join().unwrap());
         });
         // A close on the loopback has arrived when the call that closed has returned.
-        assert!(
-            matches!(result, Err(IdleError::Gone { gone: 5, wanted: 5 })),
-            "{result:?}"
-        );
+        assert!(matches!(result, Err(IdleError::Gone { gone: 5, wanted: 5 })), "{result:?}");
     }
 
     #[test]

@@ -63,10 +63,7 @@ pub fn memory(pid: u32) -> io::Result<Memory> {
         let kibibytes = line.and_then(|rest| rest.split_ascii_whitespace().next());
         field(kibibytes, "smaps_rollup").map(|kibibytes| kibibytes * 1024)
     };
-    Ok(Memory {
-        rss_bytes: bytes("Rss:")?,
-        pss_bytes: bytes("Pss:")?,
-    })
+    Ok(Memory { rss_bytes: bytes("Rss:")?, pss_bytes: bytes("Pss:")? })
 }
 
 fn directory(pid: u32) -> PathBuf {
@@ -74,8 +71,7 @@ fn directory(pid: u32) -> PathBuf {
 }
 
 fn field(text: Option<&str>, file: &str) -> io::Result<u64> {
-    text.and_then(|text| text.parse().ok())
-        .ok_or_else(|| malformed(file))
+    text.and_then(|text| text.parse().ok()).ok_or_else(|| malformed(file))
 }
 
 fn malformed(what: &str) -> io::Error {

@@ -50,11 +50,7 @@ pub enum Reply {
 impl Reply {
     /// A reply that is all there.
     fn whole(bytes: usize, expected: bool) -> Self {
-        if expected {
-            Self::Expected { bytes }
-        } else {
-            Self::Unexpected { bytes }
-        }
+        if expected { Self::Expected { bytes } } else { Self::Unexpected { bytes } }
     }
 }
 
@@ -80,15 +76,8 @@ pub(crate) mod tests {
     pub(crate) fn check(protocol: &dyn Protocol, request: &[u8], replies: &[(&[u8], bool)]) {
         let mut out = b"kept".to_vec();
         protocol.encode(&mut out);
-        assert_eq!(
-            String::from_utf8_lossy(&out[4..]),
-            String::from_utf8_lossy(request)
-        );
-        let stream: Vec<u8> = replies
-            .iter()
-            .flat_map(|(reply, _)| *reply)
-            .copied()
-            .collect();
+        assert_eq!(String::from_utf8_lossy(&out[4..]), String::from_utf8_lossy(request));
+        let stream: Vec<u8> = replies.iter().flat_map(|(reply, _)| *reply).copied().collect();
         let mut rest = stream.as_slice();
         for (reply, expected) in replies {
             for cut in 0..reply.len() {

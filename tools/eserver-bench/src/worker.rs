@@ -50,21 +50,14 @@ pub(crate) struct Tally {
 
 impl Tally {
     pub(crate) fn new() -> Self {
-        Self {
-            operations: 0,
-            answered: 0,
-            errors: Errors::default(),
-            latency: latencies(),
-        }
+        Self { operations: 0, answered: 0, errors: Errors::default(), latency: latencies() }
     }
 
     pub(crate) fn merge(mut self, other: Self) -> Self {
         self.operations += other.operations;
         self.answered += other.answered;
         self.errors.merge(other.errors);
-        self.latency
-            .add(other.latency)
-            .expect("all histograms have the same bounds");
+        self.latency.add(other.latency).expect("all histograms have the same bounds");
         self
     }
 }
@@ -136,11 +129,8 @@ impl<'run> Worker<'run> {
         let threads = plan.threads.min(plan.connections);
         let share = |total: usize| total / threads + usize::from(index < total % threads);
         let connections = share(plan.connections);
-        let demand = if plan.connection_per_burst {
-            Demand::Short
-        } else {
-            Demand::Kept(connections)
-        };
+        let demand =
+            if plan.connection_per_burst { Demand::Short } else { Demand::Kept(connections) };
         let bursts_left = match plan.extent {
             Extent::Time { .. } => None,
             Extent::Requests { count, .. } => {
@@ -343,11 +333,7 @@ impl<'run> Worker<'run> {
             return;
         };
         let interest = Interest::READABLE | Interest::WRITABLE;
-        if let Err(error) = self
-            .poll
-            .registry()
-            .register(stream, Token(index), interest)
-        {
+        if let Err(error) = self.poll.registry().register(stream, Token(index), interest) {
             self.fail(index, Kind::Connect, || format!("registering: {error}"));
         }
     }
@@ -366,11 +352,8 @@ impl<'run> Worker<'run> {
                     // Not connected yet is one more way of not yet.
                     io::ErrorKind::WouldBlock | io::ErrorKind::NotConnected => break,
                     _ => {
-                        let kind = if connection.has_answered {
-                            Kind::Closed
-                        } else {
-                            Kind::Connect
-                        };
+                        let kind =
+                            if connection.has_answered { Kind::Closed } else { Kind::Connect };
                         self.fail(index, kind, || format!("sending: {error}"));
                         return Step::Failed;
                     }
@@ -481,9 +464,7 @@ impl<'run> Worker<'run> {
             let nanoseconds = now.duration_since(connection.begun).as_nanos();
             let nanoseconds = u64::try_from(nanoseconds).unwrap_or(u64::MAX);
             let requests = u64::from(self.plan.pipeline);
-            self.tally
-                .latency
-                .saturating_record_n(nanoseconds, requests);
+            self.tally.latency.saturating_record_n(nanoseconds, requests);
         }
         self.busy -= 1;
         self.opening -= usize::from(!connection.has_answered);

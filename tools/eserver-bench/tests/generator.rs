@@ -70,20 +70,11 @@ impl Server {
                 });
             }
         });
-        Self {
-            address,
-            answered,
-            accepted,
-            is_stopping,
-            acceptor: Some(acceptor),
-        }
+        Self { address, answered, accepted, is_stopping, acceptor: Some(acceptor) }
     }
 
     fn plan(&self) -> Plan {
-        Plan {
-            open_timeout: Duration::from_secs(20),
-            ..Plan::new(self.address)
-        }
+        Plan { open_timeout: Duration::from_secs(20), ..Plan::new(self.address) }
     }
 }
 
@@ -144,10 +135,7 @@ fn put() -> FramedPut {
 }
 
 fn requests(count: u64) -> Extent {
-    Extent::Requests {
-        count,
-        deadline: Duration::from_secs(60),
-    }
+    Extent::Requests { count, deadline: Duration::from_secs(60) }
 }
 
 fn go(plan: &Plan) -> Outcome {
@@ -164,13 +152,8 @@ fn a_number_of_requests_is_met_exactly() {
         (Manner::ByteByByte, 3, 4, 1, 120),
     ] {
         let server = Server::start(manner);
-        let outcome = go(&Plan {
-            connections,
-            pipeline,
-            threads,
-            extent: requests(count),
-            ..server.plan()
-        });
+        let outcome =
+            go(&Plan { connections, pipeline, threads, extent: requests(count), ..server.plan() });
         assert_eq!(outcome.errors.first, None);
         assert_eq!(outcome.operations, count);
         assert_eq!(outcome.latency.len(), count);
@@ -205,10 +188,7 @@ fn a_run_of_time_loses_no_answer() {
     let outcome = go(&Plan {
         connections: 5,
         pipeline: 3,
-        extent: Extent::Time {
-            warm_up: Duration::from_millis(50),
-            measured,
-        },
+        extent: Extent::Time { warm_up: Duration::from_millis(50), measured },
         server_process: Some(std::process::id()),
         ..server.plan()
     });
@@ -227,36 +207,19 @@ fn a_run_of_time_loses_no_answer() {
 #[test]
 fn every_unexpected_answer_is_an_error() {
     let server = Server::start(Manner::ErrorEvery(10));
-    let outcome = go(&Plan {
-        connections: 1,
-        extent: requests(199),
-        ..server.plan()
-    });
+    let outcome = go(&Plan { connections: 1, extent: requests(199), ..server.plan() });
     assert_eq!(outcome.errors.unexpected, 20, "{}", outcome.errors);
     assert_eq!(outcome.errors.total(), 20);
     assert_eq!(outcome.operations, 199 - 20);
-    assert!(
-        outcome
-            .errors
-            .first
-            .unwrap()
-            .contains(r#"{\"msg\":\"error\"}"#)
-    );
+    assert!(outcome.errors.first.unwrap().contains(r#"{\"msg\":\"error\"}"#));
 }
 
 #[test]
 fn connections_the_server_closes_are_errors_and_opened_again() {
     let server = Server::start(Manner::CloseAt(11));
-    let outcome = go(&Plan {
-        connections: 2,
-        extent: requests(100),
-        ..server.plan()
-    });
+    let outcome = go(&Plan { connections: 2, extent: requests(100), ..server.plan() });
     let errors = &outcome.errors;
-    assert!(
-        errors.closed > 0 && errors.closed == errors.total(),
-        "{errors}"
-    );
+    assert!(errors.closed > 0 && errors.closed == errors.total(), "{errors}");
     assert_eq!(outcome.operations + errors.total(), 100);
     // The last ones to fail had nothing left to be opened for.
     let accepted = server.accepted.load(Ordering::SeqCst);
@@ -266,14 +229,7 @@ fn connections_the_server_closes_are_errors_and_opened_again() {
 #[test]
 fn answers_nobody_asked_for_are_errors() {
     let server = Server::start(Manner::Twice);
-    let result = run(
-        &Plan {
-            errors_max: 5,
-            extent: requests(100),
-            ..server.plan()
-        },
-        &put(),
-    );
+    let result = run(&Plan { errors_max: 5, extent: requests(100), ..server.plan() }, &put());
     let Err(RunError::Open { errors, .. }) = result else {
         panic!("{result:?}");
     };
@@ -313,20 +269,14 @@ fn a_server_that_never_answers_is_no_outcome() {
         },
         &put(),
     );
-    assert!(
-        matches!(result, Err(RunError::Open { opened: 0, .. })),
-        "{result:?}"
-    );
+    assert!(matches!(result, Err(RunError::Open { opened: 0, .. })), "{result:?}");
 }
 
 #[test]
 fn a_deadline_that_comes_first_is_an_error() {
     let server = Server::start(Manner::Good);
     let outcome = go(&Plan {
-        extent: Extent::Requests {
-            count: u64::MAX,
-            deadline: Duration::from_millis(100),
-        },
+        extent: Extent::Requests { count: u64::MAX, deadline: Duration::from_millis(100) },
         ..server.plan()
     });
     assert_eq!((outcome.errors.timeout, outcome.errors.total()), (1, 1));
@@ -335,10 +285,7 @@ fn a_deadline_that_comes_first_is_an_error() {
 
 #[test]
 fn nobody_listening_is_no_outcome() {
-    let free = TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap();
+    let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let result = run(&Plan::new(free), &put());
     let Err(RunError::Open { errors, .. }) = result else {
         panic!("{result:?}");
@@ -350,10 +297,7 @@ fn nobody_listening_is_no_outcome() {
 #[test]
 fn a_server_process_that_is_not_there_is_no_outcome() {
     let server = Server::start(Manner::Good);
-    let plan = Plan {
-        server_process: Some(u32::MAX),
-        ..server.plan()
-    };
+    let plan = Plan { server_process: Some(u32::MAX), ..server.plan() };
     assert!(matches!(run(&plan, &put()), Err(RunError::Cpu { .. })));
 }
 
@@ -365,12 +309,7 @@ fn bursts_larger_than_socket_buffers_go_out_whole() {
     let batch = FramedBatchPut::full(128);
     assert!(batch.operations() > 400);
     let outcome = run(
-        &Plan {
-            pipeline: 128,
-            extent: requests(256),
-            errors_max: 1_000,
-            ..server.plan()
-        },
+        &Plan { pipeline: 128, extent: requests(256), errors_max: 1_000, ..server.plan() },
         &batch,
     )
     .unwrap();

@@ -11,12 +11,7 @@ use crate::queue::QueueArgs;
 
 /// Absorbs bursts of small writes from tens of thousands of clients, durably
 #[derive(Debug, Parser)]
-#[command(
-    name = "eserver",
-    version,
-    disable_help_subcommand = true,
-    max_term_width = 100
-)]
+#[command(name = "eserver", version, disable_help_subcommand = true, max_term_width = 100)]
 #[command(after_help = format!("{EXAMPLES}\n\n{}", exit::HELP))]
 pub(crate) struct Args {
     /// Without one, the help is shown.
@@ -127,12 +122,7 @@ impl ConfigArgs {
                 None => ConfigFile::IfPresent(PathBuf::from(FILE_DEFAULT)),
             },
             environment: std::env::vars_os().collect(),
-            flags: self
-                .set
-                .into_iter()
-                .map(Flag::Set)
-                .chain(self.data_dir.map(own))
-                .collect(),
+            flags: self.set.into_iter().map(Flag::Set).chain(self.data_dir.map(own)).collect(),
         }
     }
 }

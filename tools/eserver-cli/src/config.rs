@@ -39,7 +39,8 @@ pub(crate) use sources::{ConfigFile, FILE_DEFAULT, Flag, Loaded, Sources};
 pub(crate) struct Config {
     /// Directory of the queues; relative to the current directory.
     pub(crate) data_dir: PathBuf,
-    /// Threads that serve connections: at least one, the number of cores unless configured.
+    /// Threads that serve connections: at least one; unless configured, one core fewer than there
+    /// are.
     pub(crate) shards: usize,
     /// Time to finish what is in flight after SIGTERM; zero cuts it off at once.
     pub(crate) shutdown_timeout: Duration,
@@ -119,7 +120,9 @@ impl Config {
         Config {
             data_dir: PathBuf::from(get.text("data_dir")),
             shards: match get.size("shards") {
-                0 => std::thread::available_parallelism().map_or(1, usize::from),
+                // One core is left to the disks' threads and the kernel: on two cores one shard is
+                // a third faster than two, see docs/benchmarks/queue.md.
+                0 => std::thread::available_parallelism().map_or(1, |cores| cores.get() - 1).max(1),
                 shards => shards,
             },
             shutdown_timeout: get.seconds("shutdown_timeout_s"),

@@ -68,12 +68,7 @@ pub(crate) trait OrExit<T> {
 
 impl<T, E: Into<anyhow::Error>> OrExit<T> for Result<T, E> {
     fn or_exit(self, exit: Exit) -> anyhow::Result<T> {
-        self.map_err(|error| {
-            anyhow::Error::new(Coded {
-                exit,
-                error: error.into(),
-            })
-        })
+        self.map_err(|error| anyhow::Error::new(Coded { exit, error: error.into() }))
     }
 }
 
@@ -102,10 +97,7 @@ mod tests {
             .context("closing the queue");
         let error = result.unwrap_err();
         assert_eq!(Exit::of(&error), Exit::Io);
-        assert_eq!(
-            format!("{error:#}"),
-            "closing the queue: cannot sync: disk gone"
-        );
+        assert_eq!(format!("{error:#}"), "closing the queue: cannot sync: disk gone");
         assert_eq!(Exit::of(&anyhow::anyhow!("plain")), Exit::Failed);
     }
 

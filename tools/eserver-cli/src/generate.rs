@@ -25,9 +25,7 @@ pub(crate) fn manual(directory: Option<&Path>) -> anyhow::Result<Exit> {
     let mut root = Args::command();
     root.build();
     match directory {
-        None => io::stdout()
-            .lock()
-            .write_all(page(&Man::new(root))?.as_bytes())?,
+        None => io::stdout().lock().write_all(page(&Man::new(root))?.as_bytes())?,
         Some(directory) => std::fs::create_dir_all(directory)
             .and_then(|()| write_pages(&root, directory))
             .with_context(|| format!("cannot write manual pages into {}", directory.display()))

@@ -36,9 +36,7 @@ impl LogLevel {
     pub(crate) fn parse(text: &str) -> Result<Self, NotALevel> {
         for part in text.split(',').map(str::trim) {
             let level = part.rsplit_once('=').map_or(part, |(_, level)| level);
-            let is_level = Self::LEVELS
-                .iter()
-                .any(|known| known.eq_ignore_ascii_case(level));
+            let is_level = Self::LEVELS.iter().any(|known| known.eq_ignore_ascii_case(level));
             if !is_level || EnvFilter::builder().parse(part).is_err() {
                 return Err(NotALevel(part.to_owned()));
             }
@@ -81,18 +79,10 @@ pub(crate) fn start(config: &LogConfig) -> Log {
         let color = terminal && std::env::var_os("NO_COLOR").is_none();
         layer.with_ansi(color).boxed()
     } else {
-        layer
-            .json()
-            .flatten_event(true)
-            .with_current_span(false)
-            .with_span_list(false)
-            .boxed()
+        layer.json().flatten_event(true).with_current_span(false).with_span_list(false).boxed()
     };
     // Fails only when a log is running already; that one then goes on.
-    let _ = tracing_subscriber::registry()
-        .with(filter)
-        .with(layer)
-        .try_init();
+    let _ = tracing_subscriber::registry().with(filter).with(layer).try_init();
     Log(handle)
 }
 
@@ -110,13 +100,9 @@ mod tests {
 
     #[test]
     fn levels_and_directives_are_read() {
-        for text in [
-            "info",
-            "WARN",
-            "off",
-            "info,eserver_queue=debug",
-            "warn, eserver::shard=trace",
-        ] {
+        for text in
+            ["info", "WARN", "off", "info,eserver_queue=debug", "warn, eserver::shard=trace"]
+        {
             assert_eq!(LogLevel::parse(text).unwrap().to_string(), text);
         }
     }
@@ -130,11 +116,7 @@ mod tests {
             ("info,eserver=loud", "eserver=loud"),
             ("eserver", "eserver"),
         ] {
-            assert_eq!(
-                LogLevel::parse(text),
-                Err(NotALevel(part.to_owned())),
-                "{text:?}"
-            );
+            assert_eq!(LogLevel::parse(text), Err(NotALevel(part.to_owned())), "{text:?}");
         }
     }
 }

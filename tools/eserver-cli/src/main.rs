@@ -26,11 +26,7 @@ fn main() -> ExitCode {
     let args = match Args::try_parse() {
         Ok(args) => args,
         Err(error) => {
-            let exit = if error.use_stderr() {
-                Exit::Usage
-            } else {
-                Exit::Ok
-            };
+            let exit = if error.use_stderr() { Exit::Usage } else { Exit::Ok };
             // Nobody is left to hear that a help text could not be printed.
             let _ = error.print();
             return exit.into();
@@ -75,7 +71,5 @@ fn run(args: Args) -> anyhow::Result<Exit> {
 
 /// Whoever read our output has seen enough: `eserver check | head -1`.
 fn is_closed_pipe(error: &anyhow::Error) -> bool {
-    error
-        .downcast_ref::<io::Error>()
-        .is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
+    error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
 }

@@ -185,29 +185,17 @@ impl Name {
 
 /// Connects and does what is asked.
 pub(crate) fn run(args: QueueArgs) -> anyhow::Result<Exit> {
-    let QueueArgs {
-        addr,
-        timeout,
-        verb,
-    } = args;
+    let QueueArgs { addr, timeout, verb } = args;
     let connect = || Client::connect(&addr, Duration::from_secs(timeout));
     match verb {
         Verb::Push { queue, items } => push::push(&mut connect()?, &queue, items)?,
         Verb::Put { queue, items } => push::put(&mut connect()?, &queue, items)?,
         Verb::Pop { queue, count, json } => take::pop(&mut connect()?, &queue, count, json)?,
-        Verb::Reserve {
-            queue,
-            lease_ms,
-            max,
-        } => {
+        Verb::Reserve { queue, lease_ms, max } => {
             take::reserve(&mut connect()?, &queue, lease_ms, max)?;
         }
         Verb::Ack { queue, ids } => settle::ack(&mut connect()?, &queue, &ids)?,
-        Verb::Release {
-            queue,
-            ids,
-            delay_ms,
-        } => {
+        Verb::Release { queue, ids, delay_ms } => {
             settle::release(&mut connect()?, &queue, &ids, delay_ms)?;
         }
         Verb::Bury { queue, ids, reason } => {

@@ -1,5 +1,6 @@
 //! `eserver serve`: opens the queues, starts the engine, and obeys signals until told to end.
 
+use std::io::{self, Write};
 use std::process;
 use std::sync::Arc;
 
@@ -42,7 +43,8 @@ pub(crate) fn run(sources: &Sources, loaded: Loaded) -> anyhow::Result<()> {
             _ => (Exit::Unavailable, error),
         })
         .or_else(|(exit, error)| Err(error).or_exit(exit))?;
-    print_welcome(config, &running);
+    // A closed standard output is no reason not to serve.
+    let _ = welcome(config, &running, &mut io::stdout().lock());
     let result = obey(sources, loaded, running, &log, failures);
     // The engine has ended: nobody else holds the queues, so this commits and closes them.
     drop(queues);
@@ -60,9 +62,7 @@ fn obey(
     let runtime = running.runtime().clone();
     let mut signals = {
         let _inside = runtime.enter();
-        Signals::new()
-            .context("cannot listen for signals")
-            .or_exit(Exit::Io)?
+        Signals::new().context("cannot listen for signals").or_exit(Exit::Io)?
     };
     loop {
         let asked = runtime.block_on(async {
@@ -98,10 +98,7 @@ fn drain(running: Running, config: &Config, mut signals: Signals) {
     });
     let cut_off = running.shutdown(config.shutdown_timeout);
     if cut_off > 0 {
-        tracing::warn!(
-            connections = cut_off,
-            "cut off, their time to finish was over"
-        );
+        tracing::warn!(connections = cut_off, "cut off, their time to finish was over");
     }
     tracing::info!(
         requests = counters.requests,
@@ -155,9 +152,7 @@ fn open_queues(config: &Config, failure: mpsc::UnboundedSender<String>) -> anyho
     let on_failure = move |queue: &QueueName, error: &LogFailed| {
         let error = anyhow::Error::new(error.clone());
         // Nobody listens any more when the server is ending anyway.
-        let _ = failure.send(format!(
-            "queue {queue}: {error:#}; nothing is acknowledged any more"
-        ));
+        let _ = failure.send(format!("queue {queue}: {error:#}; nothing is acknowledged any more"));
     };
     Queues::open(
         &config.data_dir,
@@ -182,24 +177,15 @@ fn limits(config: &Config) -> Limits {
 }
 
 /// A line per listener, each with what to try next, and what the operator should know.
-fn print_welcome(config: &Config, running: &Running) {
-    let names = ["default"]
-        .into_iter()
-        .chain(config.queue.names.iter().map(String::as_str));
-    let names: Vec<_> = names.collect();
-    println!(
-        "eserver {}, {} shards",
-        env!("CARGO_PKG_VERSION"),
-        running.shards()
-    );
+fn welcome(config: &Config, running: &Running, out: &mut impl Write) -> io::Result<()> {
+    let names = ["default"].into_iter().chain(config.queue.names.iter().map(String::as_str));
+    let names = names.collect::<Vec<_>>().join(", ");
+    let version = env!("CARGO_PKG_VERSION");
+    writeln!(out, "eserver {version}, {} shards", running.shards())?;
     for address in running.addresses() {
-        println!(
-            "queue     listening on {address}  queues: {}",
-            names.join(", ")
-        );
-        println!(
-            "          try: eserver queue --addr {address} push 'insert into t(num) values (%d)'"
-        );
+        writeln!(out, "queue     listening on {address}  queues: {names}")?;
+        let try_this = "push 'insert into t(num) values (%d)'";
+        writeln!(out, "          try: eserver queue --addr {address} {try_this}")?;
     }
     let promise = match config.queue.sync {
         Sync::Always => {
@@ -215,17 +201,19 @@ fn print_welcome(config: &Config, running: &Running) {
                 .to_owned()
         }
     };
-    println!("data      {}  {promise}", config.data_dir.display());
+    writeln!(out, "data      {}  {promise}", config.data_dir.display())?;
     let (limit, held) = (running.descriptors(), running.connections_max());
     if held < config.limits.connections_max {
-        println!(
+        writeln!(
+            out,
             "limits    at most {held} connections at once: this process may open {} descriptors \
              (`ulimit -n`), {} are kept for files",
             limit.soft,
             limit.reserved(),
-        );
+        )?;
     }
     if config.queue.allow.is_empty() {
-        println!("limits    queue.allow is empty: nobody can connect");
+        writeln!(out, "limits    queue.allow is empty: nobody can connect")?;
     }
+    out.flush()
 }

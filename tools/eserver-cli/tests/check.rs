@@ -13,10 +13,7 @@ fn eserver(directory: &Path, arguments: &[&str], environment: &[(&str, &str)]) -
             command.env_remove(name);
         }
     }
-    command
-        .envs(environment.iter().copied())
-        .output()
-        .expect("the program starts")
+    command.envs(environment.iter().copied()).output().expect("the program starts")
 }
 
 fn text(bytes: &[u8]) -> &str {
@@ -33,25 +30,13 @@ fn the_merged_configuration_is_printed_with_its_origins() {
     let directory = tempfile::tempdir().unwrap();
     let file = "[queue]\nlength_max = 5\nnames = [\"mail\"]\n[log]\nlevel = \"warn\"\n";
     std::fs::write(directory.path().join("eserver.toml"), file).unwrap();
-    let arguments = [
-        "check",
-        "--set",
-        "queue.names=a,b",
-        "--data-dir",
-        "/srv/queue",
-    ];
-    let environment = [
-        ("ESERVER__LOG__LEVEL", "debug"),
-        ("ESERVER_ADDR", "127.0.0.1:1"),
-    ];
+    let arguments = ["check", "--set", "queue.names=a,b", "--data-dir", "/srv/queue"];
+    let environment = [("ESERVER__LOG__LEVEL", "debug"), ("ESERVER_ADDR", "127.0.0.1:1")];
     let output = eserver(directory.path(), &arguments, &environment);
     assert_exit(&output, 0);
     assert_eq!(text(&output.stderr), "");
     let printed = text(&output.stdout);
-    assert!(
-        printed.starts_with("# Read from eserver.toml.\n"),
-        "{printed}"
-    );
+    assert!(printed.starts_with("# Read from eserver.toml.\n"), "{printed}");
     for (start, origin) in [
         ("data_dir = \"/srv/queue\" ", "--data-dir"),
         ("length_max = 5 ", "eserver.toml:2"),
@@ -61,11 +46,7 @@ fn the_merged_configuration_is_printed_with_its_origins() {
     ] {
         let is_it =
             |line: &&str| line.starts_with(start) && line.ends_with(&format!(" # {origin}"));
-        assert_eq!(
-            printed.lines().filter(is_it).count(),
-            1,
-            "{start}\n{printed}"
-        );
+        assert_eq!(printed.lines().filter(is_it).count(), 1, "{start}\n{printed}");
     }
 }
 
@@ -79,12 +60,7 @@ fn what_is_printed_can_be_read_again() {
         let table: toml::Table = printed.parse().expect("valid TOML");
         (printed, table)
     };
-    let set = [
-        "--set",
-        "queue.allow=10.0.0.0/8,::1",
-        "--set",
-        "queue.listen=[::1]:0,127.0.0.1:0",
-    ];
+    let set = ["--set", "queue.allow=10.0.0.0/8,::1", "--set", "queue.listen=[::1]:0,127.0.0.1:0"];
     let (printed, first) = values(&[&["check", "--explain"], &set[..]].concat());
     assert!(printed.contains("\n# Messages a queue holds"), "{printed}");
     std::fs::write(directory.path().join("again.toml"), printed).unwrap();
@@ -118,17 +94,10 @@ fn every_error_is_shown_and_the_exit_code_is_78() {
         ] {
             assert!(shown.contains(part), "{part}\n{shown}");
         }
-        assert!(
-            !shown.contains('\u{1b}'),
-            "no color where nobody sees it: {shown}"
-        );
+        assert!(!shown.contains('\u{1b}'), "no color where nobody sees it: {shown}");
     }
     let left: Vec<_> = std::fs::read_dir(directory.path()).unwrap().collect();
-    assert_eq!(
-        left.len(),
-        1,
-        "a bad configuration starts nothing: {left:?}"
-    );
+    assert_eq!(left.len(), 1, "a bad configuration starts nothing: {left:?}");
 }
 
 #[test]
@@ -137,10 +106,7 @@ fn a_named_file_must_exist() {
     let output = eserver(directory.path(), &["check", "--config", "none.toml"], &[]);
     assert_exit(&output, 78);
     let shown = text(&output.stderr);
-    assert!(
-        shown.starts_with("error: the configuration file none.toml does not exist"),
-        "{shown}"
-    );
+    assert!(shown.starts_with("error: the configuration file none.toml does not exist"), "{shown}");
 }
 
 #[test]

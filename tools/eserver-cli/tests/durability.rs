@@ -86,9 +86,7 @@ fn locate(directory: &Path, needle: &str) -> (PathBuf, u64) {
                 continue;
             }
             let bytes = std::fs::read(&path).expect("our own file");
-            let found = bytes
-                .windows(needle.len())
-                .position(|window| window == needle.as_bytes());
+            let found = bytes.windows(needle.len()).position(|window| window == needle.as_bytes());
             if let Some(at) = found {
                 return (path, at as u64);
             }
@@ -112,11 +110,7 @@ fn a_torn_tail_is_cut_and_the_rest_loads() {
 
         let server = Setup::new().data_dir(data.path()).start();
         let expected: Vec<_> = (0..MESSAGES - 1).map(torn_message).collect();
-        assert_eq!(
-            drain(server.address()),
-            expected,
-            "cut {into_message} bytes into the last"
-        );
+        assert_eq!(drain(server.address()), expected, "cut {into_message} bytes into the last");
         server.client().put("the log goes on");
         assert_eq!(drain(server.address()), ["the log goes on"]);
     }
@@ -131,22 +125,14 @@ fn a_flipped_bit_is_never_served_as_good() {
         let file = std::fs::File::options().read(true).write(true).open(path);
         let file = file.expect("our own file");
         let mut byte = [0];
-        file.read_exact_at(&mut byte, at + 3)
-            .expect("inside the message");
-        file.write_all_at(&[byte[0] ^ 0x10], at + 3)
-            .expect("our own file");
+        file.read_exact_at(&mut byte, at + 3).expect("inside the message");
+        file.write_all_at(&[byte[0] ^ 0x10], at + 3).expect("our own file");
         drop(file);
 
         let server = Setup::new().data_dir(data.path()).start();
-        let expected: Vec<_> = (0..MESSAGES)
-            .filter(|&number| number != damaged)
-            .map(torn_message)
-            .collect();
-        assert_eq!(
-            drain(server.address()),
-            expected,
-            "message {damaged} is damaged"
-        );
+        let expected: Vec<_> =
+            (0..MESSAGES).filter(|&number| number != damaged).map(torn_message).collect();
+        assert_eq!(drain(server.address()), expected, "message {damaged} is damaged");
         // Damage to the very last record cannot be told from a write that was cut short.
         if damaged != MESSAGES - 1 {
             let said = server.stderr().to_lowercase();
@@ -158,7 +144,7 @@ fn a_flipped_bit_is_never_served_as_good() {
 #[test]
 fn a_failed_fsync_ends_the_acknowledgements() {
     let strace = find("strace", "strace");
-    for failing in [20, 57] {
+    for failing in [20_u64, 57] {
         let data = tempfile::tempdir().expect("a private directory");
         let inject = format!("inject=fdatasync,fsync:error=EIO:when={failing}");
         // -D: strace becomes the grandchild, so that the server stays our own child.
@@ -175,7 +161,9 @@ fn a_failed_fsync_ends_the_acknowledgements() {
             &inject,
         ];
         let mut server = Setup::new().data_dir(data.path()).under(&wrapper).start();
-        let promises = Load::start(server.address(), 2, "eio").join();
+        let load = Load::start(server.address(), 2, "eio");
+        load.wait_for_end(2 * failing); // two producers: at most two puts in a commit
+        let promises = load.join();
         assert!(promises.acked() > 0, "the first puts are good");
         // Only the one fsync fails, the next would succeed: a server that tries again would ack.
         if let Ok(mut client) = Client::try_connect(server.address()) {
@@ -189,10 +177,7 @@ fn a_failed_fsync_ends_the_acknowledgements() {
         }
         let status = server.wait();
         let said = server.stderr().to_lowercase();
-        assert!(
-            status.code().is_some_and(|code| code != 0),
-            "{status}: {said}"
-        );
+        assert!(status.code().is_some_and(|code| code != 0), "{status}: {said}");
         assert!(said.contains("input/output error"), "it says why: {said}");
 
         let server = Setup::new().data_dir(data.path()).start();
@@ -216,14 +201,8 @@ fn put_until_refused(client: &mut Client, from: usize) -> usize {
             continue;
         }
         let waited = asked.elapsed();
-        assert!(
-            !reply.error().is_empty(),
-            "a full disk is an error that says so: {reply:?}"
-        );
-        assert!(
-            waited < Duration::from_secs(2),
-            "the refusal took {waited:?}"
-        );
+        assert!(!reply.error().is_empty(), "a full disk is an error that says so: {reply:?}");
+        assert!(waited < Duration::from_secs(2), "the refusal took {waited:?}");
         return number;
     }
     panic!("400 MB went into 8 MiB");
@@ -236,10 +215,7 @@ fn a_full_disk_refuses_puts_and_loses_nothing() {
     let mut server = Setup::new().data_dir(&data).start();
     let mut client = server.client();
     let stored = put_until_refused(&mut client, 0);
-    assert!(
-        stored > 100,
-        "{stored} messages of 4 KiB are far less than 8 MiB"
-    );
+    assert!(stored > 100, "{stored} messages of 4 KiB are far less than 8 MiB");
 
     // Takes go on while puts are refused.
     for number in 0..10 {
@@ -259,12 +235,7 @@ fn a_full_disk_refuses_puts_and_loses_nothing() {
     let server = Setup::new().data_dir(&data).start();
     let left = drain(server.address());
     let expected: Vec<_> = (10..stored).map(bulky).collect();
-    assert!(
-        left == expected,
-        "{} of {} are there",
-        left.len(),
-        expected.len()
-    );
+    assert!(left == expected, "{} of {} are there", left.len(), expected.len());
 }
 
 #[test]
@@ -278,10 +249,7 @@ fn named_queues_and_leases_survive_kill_9() {
         let items: Vec<_> = (0..100).map(|number| json!([round, number])).collect();
         let reply = client.ask_json(8015, &json!({"queue": "img", "items": items}));
         assert_eq!(reply.command, 8015, "{reply:?}");
-        let reply = client.ask_json(
-            8011,
-            &json!({"queue": "img", "lease_ms": 60_000, "max": 50}),
-        );
+        let reply = client.ask_json(8011, &json!({"queue": "img", "lease_ms": 60_000, "max": 50}));
         let messages = reply.json()["messages"].clone();
         let ids: Vec<u64> = messages
             .as_array()
@@ -290,18 +258,13 @@ fn named_queues_and_leases_survive_kill_9() {
             .filter_map(|message| message["id"].as_u64())
             .collect();
         assert_eq!(ids.len(), 50, "{reply:?}");
-        assert!(
-            ids.iter().all(|id| !gone.contains(id)),
-            "an acked message came back"
-        );
+        assert!(ids.iter().all(|id| !gone.contains(id)), "an acked message came back");
         let reply = client.ask_json(8012, &json!({"queue": "img", "ids": ids}));
         assert_eq!(reply.json()["acked"], 50, "{reply:?}");
         gone.extend(ids);
         server.kill();
         server = start();
-        let length = server
-            .client()
-            .ask_json(8003, &json!({"queue_type": "img"}));
+        let length = server.client().ask_json(8003, &json!({"queue_type": "img"}));
         assert_eq!(length.json(), json!(50 * (round + 1)));
     }
 }

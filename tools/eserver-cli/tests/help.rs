@@ -20,9 +20,8 @@ fn printed(arguments: &[&str]) -> String {
 }
 
 const VERBS: [&str; 5] = ["serve", "check", "queue", "completions", "man"];
-const QUEUE_VERBS: [&str; 9] = [
-    "push", "put", "pop", "reserve", "ack", "release", "bury", "length", "stats",
-];
+const QUEUE_VERBS: [&str; 9] =
+    ["push", "put", "pop", "reserve", "ack", "release", "bury", "length", "stats"];
 
 #[test]
 fn alone_it_prints_its_help() {
@@ -31,10 +30,7 @@ fn alone_it_prints_its_help() {
     for verb in VERBS {
         assert!(help.contains(&format!("\n  {verb} ")), "{verb}\n{help}");
     }
-    assert!(
-        help.contains("\nExamples:\n") && help.contains("\nExit codes:\n"),
-        "{help}"
-    );
+    assert!(help.contains("\nExamples:\n") && help.contains("\nExit codes:\n"), "{help}");
 }
 
 #[test]
@@ -48,10 +44,7 @@ fn every_command_explains_itself() {
     for verb in QUEUE_VERBS {
         assert!(queue.contains(&format!("\n  {verb} ")), "{verb}\n{queue}");
         let help = printed(&["queue", verb, "--help"]);
-        assert!(
-            help.contains(&format!("Usage: eserver queue {verb}")),
-            "{help}"
-        );
+        assert!(help.contains(&format!("Usage: eserver queue {verb}")), "{help}");
         assert!(help.contains("[default: 127.0.0.1:8888]"), "{help}");
     }
 }
@@ -59,11 +52,7 @@ fn every_command_explains_itself() {
 #[test]
 fn no_line_of_help_is_wider_than_a_terminal_page() {
     let queue = QUEUE_VERBS.map(|verb| vec!["queue", verb, "--help"]);
-    for arguments in VERBS
-        .map(|verb| vec![verb, "--help"])
-        .into_iter()
-        .chain(queue)
-    {
+    for arguments in VERBS.map(|verb| vec![verb, "--help"]).into_iter().chain(queue) {
         for line in printed(&arguments).lines() {
             assert!(line.chars().count() <= 100, "{arguments:?}: {line}");
         }
@@ -83,10 +72,7 @@ fn what_is_not_understood_exits_64() {
     ] {
         let output = eserver(arguments);
         assert_eq!(output.status.code(), Some(64), "{arguments:?}: {output:?}");
-        assert!(
-            !output.stderr.is_empty() && output.stdout.is_empty(),
-            "{output:?}"
-        );
+        assert!(!output.stderr.is_empty() && output.stdout.is_empty(), "{output:?}");
     }
 }
 
@@ -101,10 +87,7 @@ fn a_missing_server_is_one_sentence_with_what_to_do() {
     let expected =
         format!("error: nothing listens on {address}: start a server with `eserver serve`");
     let shown = String::from_utf8_lossy(&output.stderr);
-    assert!(
-        shown.starts_with(&expected) && shown.lines().count() == 1,
-        "{shown}"
-    );
+    assert!(shown.starts_with(&expected) && shown.lines().count() == 1, "{shown}");
 }
 
 #[test]
@@ -120,10 +103,7 @@ fn shells_can_complete() {
 #[test]
 fn manual_pages_are_made() {
     let page = printed(&["man"]);
-    assert!(
-        page.contains(".TH eserver 1") && page.contains(".SH SYNOPSIS"),
-        "{page}"
-    );
+    assert!(page.contains(".TH eserver 1") && page.contains(".SH SYNOPSIS"), "{page}");
     let directory = tempfile::tempdir().unwrap();
     let pages = directory.path().join("share/man1");
     printed(&["man", "--dir", pages.to_str().expect("UTF-8")]);
@@ -138,10 +118,7 @@ fn manual_pages_are_made() {
     expected.sort();
     assert_eq!(names, expected);
     let serve = std::fs::read_to_string(pages.join("eserver-serve.1")).unwrap();
-    assert!(
-        serve.contains("\n.SH NOTES\n.nf\n"),
-        "examples keep their lines: {serve}"
-    );
+    assert!(serve.contains("\n.SH NOTES\n.nf\n"), "examples keep their lines: {serve}");
     let taken = pages.join("eserver.1/below");
     let output = eserver(&["man", "--dir", taken.to_str().expect("UTF-8")]);
     assert_eq!(output.status.code(), Some(73), "{output:?}");

@@ -42,9 +42,7 @@ fn reserve(client: &mut Client, queue: &str, lease_ms: u64, max: u64) -> Vec<(u6
         .iter()
         .map(|message| {
             let number = |key: &str| {
-                message[key]
-                    .as_u64()
-                    .unwrap_or_else(|| panic!("{key} is a number: {message}"))
+                message[key].as_u64().unwrap_or_else(|| panic!("{key} is a number: {message}"))
             };
             (number("id"), number("attempts"), message["payload"].clone())
         })
@@ -58,28 +56,18 @@ fn ids_of(messages: &[(u64, u64, Value)]) -> Vec<u64> {
 /// One number of a queue's statistics.
 fn stat(client: &mut Client, queue: &str, key: &str) -> u64 {
     let stats = ask(client, STATS, &json!({"queue": queue}));
-    stats[key]
-        .as_u64()
-        .unwrap_or_else(|| panic!("{key} is a number: {stats}"))
+    stats[key].as_u64().unwrap_or_else(|| panic!("{key} is a number: {stats}"))
 }
 
 #[test]
 fn a_batch_is_stored_at_once_and_its_ids_grow() {
     let server = Server::start();
     let mut client = server.client();
-    let first = put(
-        &mut client,
-        "default",
-        &[json!("a"), json!("b"), json!("c")],
-    );
+    let first = put(&mut client, "default", &[json!("a"), json!("b"), json!("c")]);
     let second = put(&mut client, "default", &[json!("d")]);
     let ids: Vec<_> = first.iter().chain(&second).copied().collect();
     assert!(ids.is_sorted_by(|before, after| before < after), "{ids:?}");
-    assert_eq!(
-        load::drain(server.address()),
-        ["a", "b", "c", "d"],
-        "the old commands see them"
-    );
+    assert_eq!(load::drain(server.address()), ["a", "b", "c", "d"], "the old commands see them");
 }
 
 #[test]
@@ -89,33 +77,14 @@ fn an_acked_message_is_gone() {
     let objects = [json!({"a": 1}), json!([2, "x"]), json!("text"), json!(null)];
     let ids = put(&mut client, "sql", &objects);
     let taken = reserve(&mut client, "sql", LONG_LEASE_MS, 10);
-    let expected: Vec<_> = ids
-        .iter()
-        .zip(objects)
-        .map(|(&id, object)| (id, 1, object))
-        .collect();
-    assert_eq!(
-        taken, expected,
-        "oldest first, first attempt, as they were put"
-    );
-    assert_eq!(
-        reserve(&mut client, "sql", LONG_LEASE_MS, 10),
-        [],
-        "all are on lease"
-    );
+    let expected: Vec<_> = ids.iter().zip(objects).map(|(&id, object)| (id, 1, object)).collect();
+    assert_eq!(taken, expected, "oldest first, first attempt, as they were put");
+    assert_eq!(reserve(&mut client, "sql", LONG_LEASE_MS, 10), [], "all are on lease");
 
     let reply = ask(&mut client, ACK, &json!({"queue": "sql", "ids": ids}));
     assert_eq!(reply, json!({"acked": ids.len(), "missing": []}));
-    let reply = ask(
-        &mut client,
-        ACK,
-        &json!({"queue": "sql", "ids": [ids[0], 999_999]}),
-    );
-    assert_eq!(
-        reply,
-        json!({"acked": 0, "missing": [ids[0], 999_999]}),
-        "not twice"
-    );
+    let reply = ask(&mut client, ACK, &json!({"queue": "sql", "ids": [ids[0], 999_999]}));
+    assert_eq!(reply, json!({"acked": 0, "missing": [ids[0], 999_999]}), "not twice");
     let reply = client.ask_json(8003, &json!({"queue_type": "sql"}));
     assert_eq!(reply.json(), json!(0));
 }
@@ -126,20 +95,10 @@ fn reserve_takes_no_more_than_asked_for() {
     let mut client = server.client();
     let items: Vec<_> = (0..5).map(|number| json!(number.to_string())).collect();
     let ids = put(&mut client, "default", &items);
-    assert_eq!(
-        ids_of(&reserve(&mut client, "default", LONG_LEASE_MS, 2)),
-        ids[..2]
-    );
-    assert_eq!(
-        ids_of(&reserve(&mut client, "default", LONG_LEASE_MS, 2)),
-        ids[2..4]
-    );
+    assert_eq!(ids_of(&reserve(&mut client, "default", LONG_LEASE_MS, 2)), ids[..2]);
+    assert_eq!(ids_of(&reserve(&mut client, "default", LONG_LEASE_MS, 2)), ids[2..4]);
     assert_eq!(client.length(), 5, "what is on lease still counts");
-    assert_eq!(
-        client.pop().as_deref(),
-        Some("4"),
-        "a dequeue passes by what is on lease"
-    );
+    assert_eq!(client.pop().as_deref(), Some("4"), "a dequeue passes by what is on lease");
 }
 
 #[test]
@@ -153,19 +112,12 @@ fn a_released_message_comes_back_to_its_place() {
     assert_eq!(reply, json!({"released": 1, "missing": []}));
     let again = reserve(&mut client, "default", LONG_LEASE_MS, 2);
     let expected = [(ids[0], 2, json!("first")), (ids[1], 1, json!("second"))];
-    assert_eq!(
-        again, expected,
-        "before the younger one, with its attempts counted"
-    );
+    assert_eq!(again, expected, "before the younger one, with its attempts counted");
 
     let reply = ask(&mut client, ACK, &json!({"queue": "default", "ids": ids}));
     assert_eq!(reply["acked"], 2);
     let reply = ask(&mut client, RELEASE, &request);
-    assert_eq!(
-        reply,
-        json!({"released": 0, "missing": [ids[0]]}),
-        "gone is gone"
-    );
+    assert_eq!(reply, json!({"released": 0, "missing": [ids[0]]}), "gone is gone");
 }
 
 #[test]
@@ -178,9 +130,8 @@ fn a_delayed_release_waits() {
     let released = std::time::Instant::now();
     ask(&mut client, RELEASE, &request);
     assert_eq!(stat(&mut client, "default", "delayed"), 1);
-    let again = eventually("the delay ends", || {
-        reserve(&mut client, "default", LONG_LEASE_MS, 1).pop()
-    });
+    let again =
+        eventually("the delay ends", || reserve(&mut client, "default", LONG_LEASE_MS, 1).pop());
     assert_eq!(again, (ids[0], 2, json!("later")));
     let waited = released.elapsed().as_millis();
     assert!(waited >= 1_400, "it came back after {waited} ms");
@@ -192,9 +143,8 @@ fn a_lease_that_runs_out_gives_the_message_to_the_next() {
     let (mut slow, mut next) = (server.client(), server.client());
     let ids = put(&mut slow, "default", &[json!("work")]);
     assert_eq!(reserve(&mut slow, "default", 200, 1).len(), 1);
-    let again = eventually("the lease runs out", || {
-        reserve(&mut next, "default", LONG_LEASE_MS, 1).pop()
-    });
+    let again =
+        eventually("the lease runs out", || reserve(&mut next, "default", LONG_LEASE_MS, 1).pop());
     assert_eq!(again, (ids[0], 2, json!("work")));
 }
 
@@ -208,11 +158,7 @@ fn a_buried_message_is_kept_but_not_served() {
     let reply = ask(&mut client, BURY, &request);
     assert_eq!(reply, json!({"buried": 1, "missing": [424_242]}));
     assert_eq!(stat(&mut client, "default", "buried"), 1);
-    assert_eq!(
-        client.pop().as_deref(),
-        Some("good"),
-        "it never blocks those behind it"
-    );
+    assert_eq!(client.pop().as_deref(), Some("good"), "it never blocks those behind it");
     assert_eq!(client.pop(), None);
 }
 
@@ -222,37 +168,21 @@ fn a_lease_does_not_survive_the_server_but_the_message_does() {
     let start = || support::server::Setup::new().data_dir(data.path()).start();
     let mut server = start();
     let mut client = server.client();
-    let ids = put(
-        &mut client,
-        "default",
-        &[json!("a"), json!("b"), json!("c")],
-    );
+    let ids = put(&mut client, "default", &[json!("a"), json!("b"), json!("c")]);
     reserve(&mut client, "default", LONG_LEASE_MS, 2);
-    ask(
-        &mut client,
-        ACK,
-        &json!({"queue": "default", "ids": [ids[0]]}),
-    );
+    ask(&mut client, ACK, &json!({"queue": "default", "ids": [ids[0]]}));
     server.kill();
 
     let server = start();
     let again = reserve(&mut server.client(), "default", LONG_LEASE_MS, 10);
-    assert_eq!(
-        ids_of(&again),
-        ids[1..],
-        "what was acked stays gone, the rest is ready"
-    );
+    assert_eq!(ids_of(&again), ids[1..], "what was acked stays gone, the rest is ready");
 }
 
 #[test]
 fn statistics_of_one_queue_and_of_all() {
     let server = Server::start();
     let mut client = server.client();
-    put(
-        &mut client,
-        "default",
-        &[json!("a"), json!("b"), json!("c")],
-    );
+    put(&mut client, "default", &[json!("a"), json!("b"), json!("c")]);
     reserve(&mut client, "default", LONG_LEASE_MS, 1);
     for (key, number) in [("ready", 2), ("leased", 1), ("delayed", 0), ("buried", 0)] {
         assert_eq!(stat(&mut client, "default", key), number, "{key}");
@@ -269,10 +199,7 @@ fn an_object_put_in_a_batch_reaches_old_clients() {
     let mut client = server.client();
     put(&mut client, "sql", &[json!({"kept": "as object"})]);
     let reply = client.ask_json(8002, &json!({"queue_type": "sql"}));
-    assert_eq!(
-        (reply.command, reply.json()),
-        (8002, json!({"kept": "as object"}))
-    );
+    assert_eq!((reply.command, reply.json()), (8002, json!({"kept": "as object"})));
 }
 
 #[test]
@@ -285,24 +212,15 @@ fn what_is_wrong_is_said_and_nothing_done() {
             let reply = client.ask(command, body);
             assert!(!reply.error().is_empty(), "{command} {body:?}: {reply:?}");
         }
-        let reply = client.ask_json(
-            command,
-            &json!({"queue": "nosuch", "ids": [1], "items": [1]}),
-        );
+        let reply = client.ask_json(command, &json!({"queue": "nosuch", "ids": [1], "items": [1]}));
         assert!([0, 4001].contains(&reply.command), "{command}: {reply:?}");
     }
     for (command, body) in [
         (ACK, json!({"queue": "default", "ids": "1"})),
         (ACK, json!({"queue": "default", "ids": [-1]})),
         (PUT, json!({"queue": "default", "items": "x"})),
-        (
-            RESERVE,
-            json!({"queue": "default", "lease_ms": "soon", "max": 1}),
-        ),
-        (
-            RELEASE,
-            json!({"queue": "default", "ids": [1], "delay_ms": -5}),
-        ),
+        (RESERVE, json!({"queue": "default", "lease_ms": "soon", "max": 1})),
+        (RELEASE, json!({"queue": "default", "ids": [1], "delay_ms": -5})),
     ] {
         let reply = client.ask_json(command, &body);
         assert!(!reply.error().is_empty(), "{command} {body}: {reply:?}");

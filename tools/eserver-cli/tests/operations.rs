@@ -15,20 +15,11 @@ use support::{PATIENCE, eventually, within};
 
 /// A refusal is one sentence that mentions each of `words`, one of the alternatives between `|`.
 fn assert_sentence(stderr: &str, words: &[&str]) {
-    let lines: Vec<_> = stderr
-        .lines()
-        .filter(|line| !line.trim().is_empty())
-        .collect();
-    assert!(
-        (1..=3).contains(&lines.len()),
-        "one sentence, with a hint perhaps:\n{stderr}"
-    );
+    let lines: Vec<_> = stderr.lines().filter(|line| !line.trim().is_empty()).collect();
+    assert!((1..=3).contains(&lines.len()), "one sentence, with a hint perhaps:\n{stderr}");
     let said = stderr.to_lowercase();
     for word in words {
-        let found = word
-            .to_lowercase()
-            .split('|')
-            .any(|either| said.contains(either));
+        let found = word.to_lowercase().split('|').any(|either| said.contains(either));
         assert!(found, "it must mention {word:?}:\n{stderr}");
     }
 }
@@ -63,11 +54,7 @@ fn an_unwritable_data_directory_is_named() {
     let directory = tempfile::tempdir().expect("a private directory");
     let file = directory.path().join("file");
     std::fs::write(&file, "in the way").expect("our own directory");
-    for data_dir in [
-        file.clone(),
-        file.join("below"),
-        "/proc/eserver-data".into(),
-    ] {
+    for data_dir in [file.clone(), file.join("below"), "/proc/eserver-data".into()] {
         let stderr = Setup::new().data_dir(&data_dir).refuse();
         assert_sentence(&stderr, &[&data_dir.to_string_lossy()]);
     }
@@ -104,18 +91,11 @@ fn a_directory_of_a_newer_format_is_refused_and_left_alone() {
     let (file, text) = format_file(data.path());
     std::fs::write(&file, raise_last_number(&text)).expect("our own file");
     let stderr = Setup::new().data_dir(data.path()).refuse();
-    assert_sentence(
-        &stderr,
-        &["format|version", "newer|unknown|supports|understands"],
-    );
+    assert_sentence(&stderr, &["format|version", "newer|unknown|supports|understands"]);
 
     std::fs::write(&file, &text).expect("our own file");
     let server = Setup::new().data_dir(data.path()).start();
-    assert_eq!(
-        drain(server.address()),
-        ["kept"],
-        "the refusal changed nothing"
-    );
+    assert_eq!(drain(server.address()), ["kept"], "the refusal changed nothing");
 }
 
 /// The file in the data directory that names its format, and what it says.
@@ -126,11 +106,7 @@ fn format_file(data_dir: &Path) -> (PathBuf, String) {
         .filter(|path| path.is_file())
         .collect();
     let format = files.iter().find(|path| {
-        let name = path
-            .file_name()
-            .unwrap_or_default()
-            .to_string_lossy()
-            .to_lowercase();
+        let name = path.file_name().unwrap_or_default().to_string_lossy().to_lowercase();
         name.contains("format") || name.contains("version")
     });
     let file = format.unwrap_or_else(|| panic!("no file names the format among {files:?}"));
@@ -140,12 +116,9 @@ fn format_file(data_dir: &Path) -> (PathBuf, String) {
 
 /// The text with 9 put before its last number, which makes that number larger.
 fn raise_last_number(text: &str) -> String {
-    let end = text
-        .rfind(|letter: char| letter.is_ascii_digit())
-        .expect("a number");
-    let start = text[..end]
-        .rfind(|letter: char| !letter.is_ascii_digit())
-        .map_or(0, |before| before + 1);
+    let end = text.rfind(|letter: char| letter.is_ascii_digit()).expect("a number");
+    let start =
+        text[..end].rfind(|letter: char| !letter.is_ascii_digit()).map_or(0, |before| before + 1);
     format!("{}9{}", &text[..start], &text[start..])
 }
 
@@ -160,11 +133,7 @@ fn assert_drains(signal: Signal) {
     let promises = load.join();
     assert_eq!(status.code(), Some(0), "{signal} ends with {status}");
     for producer in &promises.producers {
-        assert!(
-            producer.refusal.is_none(),
-            "a put was answered by {:?}",
-            producer.refusal
-        );
+        assert!(producer.refusal.is_none(), "a put was answered by {:?}", producer.refusal);
     }
     let server = Setup::new().data_dir(data.path()).start();
     promises.check(&drain(server.address()), 0);
@@ -190,11 +159,7 @@ fn sigterm_answers_what_is_on_its_way() {
         let body = json!({"sql": number.to_string()}).to_string();
         client.send(8001, body).expect("the server reads");
     }
-    assert_eq!(
-        client.reply().command,
-        8001,
-        "the server has begun with them"
-    );
+    assert_eq!(client.reply().command, 8001, "the server has begun with them");
     server.signal(Signal::SIGTERM);
     let mut acked = 1;
     while let Ok(Some(reply)) = client.receive() {
@@ -216,11 +181,7 @@ fn idle_clients_do_not_hold_up_the_end() {
     assert_eq!(idle[0].length(), 0);
     let start = std::time::Instant::now();
     server.stop();
-    assert!(
-        start.elapsed().as_secs() < 20,
-        "it took {:?}",
-        start.elapsed()
-    );
+    assert!(start.elapsed().as_secs() < 20, "it took {:?}", start.elapsed());
     for client in &mut idle {
         client.assert_closed("the server has ended");
     }
@@ -235,21 +196,14 @@ fn a_second_signal_ends_at_once() {
     let mut stalled = server.client();
     let burst = support::client::frame(8002, "").repeat(200);
     stalled.send_raw(&burst).expect("a few bytes always fit");
-    eventually("the reader stalls the server", || {
-        (client.length() < 200).then_some(())
-    });
+    eventually("the reader stalls the server", || (client.length() < 200).then_some(()));
     server.signal(Signal::SIGTERM);
-    eventually("no new connections", || {
-        Client::try_connect(server.address()).err()
-    });
+    eventually("no new connections", || Client::try_connect(server.address()).err());
     if !server.has_exited() {
         server.signal(Signal::SIGTERM);
     }
     let ended = within(PATIENCE, || server.has_exited().then_some(()));
-    assert!(
-        ended.is_some(),
-        "the second signal does not wait for the drain"
-    );
+    assert!(ended.is_some(), "the second signal does not wait for the drain");
 }
 
 /// Writes a configuration file and answers with its path.
@@ -270,10 +224,7 @@ fn a_reload_takes_the_new_and_drops_nobody() {
 
     let load = Load::start(server.address(), 4, "reload");
     load.wait_for_acks(100);
-    write_config(
-        directory.path(),
-        "[queue]\nallow = [\"127.0.0.1\", \"127.0.0.7\"]\n",
-    );
+    write_config(directory.path(), "[queue]\nallow = [\"127.0.0.1\", \"127.0.0.7\"]\n");
     server.signal(Signal::SIGHUP);
     eventually("the new allow-list holds", || {
         Client::connect_from(stranger, server.address()).try_ask(8003, "")
@@ -288,17 +239,11 @@ fn a_reload_of_a_bad_file_keeps_the_old() {
     let server = Setup::new().config(&config).start();
     let load = Load::start(server.address(), 4, "reload");
     load.wait_for_acks(100);
-    for bad in [
-        "[queue\n",
-        "[queue]\nallwo = []\n",
-        "[limits]\nidle_timeout_s = \"soon\"\n",
-    ] {
+    for bad in ["[queue\n", "[queue]\nallwo = []\n", "[limits]\nidle_timeout_s = \"soon\"\n"] {
         let before = server.stderr().len();
         write_config(directory.path(), bad);
         server.signal(Signal::SIGHUP);
-        eventually("the error is reported", || {
-            (server.stderr().len() > before).then_some(())
-        });
+        eventually("the error is reported", || (server.stderr().len() > before).then_some(()));
     }
     assert_reload_kept(&server, load);
 }
@@ -306,12 +251,7 @@ fn a_reload_of_a_bad_file_keeps_the_old() {
 /// No producer saw anything but acknowledgements, and all they put is there.
 fn assert_reload_kept(server: &Server, load: Load) {
     let promises = load.stop();
-    assert!(
-        promises
-            .producers
-            .iter()
-            .all(|producer| producer.refusal.is_none())
-    );
+    assert!(promises.producers.iter().all(|producer| producer.refusal.is_none()));
     let left = drain(server.address());
     assert_eq!(left.len() as u64, promises.acked(), "nobody was dropped");
     promises.check(&left, 0);

@@ -14,9 +14,7 @@ use support::{eventually, load};
 use tempfile::TempDir;
 
 fn script(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("tests/php")
-        .join(name)
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/php").join(name)
 }
 
 #[test]
@@ -79,9 +77,7 @@ fn a_web_page_enqueues_for_ten_thousand_at_once() {
 
 /// Loads the page `requests` times, `at_once` at a time: none fails, each stored exactly once.
 fn absorb_page_loads(requests: u64, at_once: u64) {
-    let server = Setup::new()
-        .set("limits.connections_per_address_max", 20_000)
-        .start();
+    let server = Setup::new().set("limits.connections_per_address_max", 20_000).start();
     let mut site = Site::start(server.address());
     let report = run(Command::new(find("ab", "apache2-utils"))
         .args(["-q", "-s", "120"])
@@ -135,12 +131,7 @@ impl Site {
         let address = free_address();
         let fpm = start_fpm(directory.path());
         let nginx = start_nginx(directory.path(), address, eserver);
-        let mut site = Self {
-            address,
-            nginx,
-            fpm,
-            _directory: directory,
-        };
+        let mut site = Self { address, nginx, fpm, _directory: directory };
         eventually("nginx and php-fpm listen", || {
             site.check();
             let socket = site._directory.path().join("fpm.socket");

@@ -41,15 +41,7 @@ fn the_default_queue_enqueues_counts_and_dequeues_in_order() {
 fn dequeue_and_length_take_any_body() {
     let server = Server::start();
     let mut client = server.client();
-    let bodies: [&[u8]; 7] = [
-        b"",
-        b"{}",
-        b"[]",
-        b"\"x\"",
-        b"nonsense",
-        b"\xff\xfe",
-        b"{\"a\":",
-    ];
+    let bodies: [&[u8]; 7] = [b"", b"{}", b"[]", b"\"x\"", b"nonsense", b"\xff\xfe", b"{\"a\":"];
     for body in bodies {
         client.put("select 1");
         assert_reply(&client.ask(8003, body), 8003, &json!(1));
@@ -63,9 +55,7 @@ fn a_single_conversion_becomes_a_counter_that_runs_across_connections() {
     let server = Server::start();
     type Render = fn(u64) -> String;
     let cases: [(&str, Render); 12] = [
-        ("insert into t(num) values (%d)", |n| {
-            format!("insert into t(num) values ({n})")
-        }),
+        ("insert into t(num) values (%d)", |n| format!("insert into t(num) values ({n})")),
         ("no conversion", |_| "no conversion".to_owned()),
         ("%d", |n| n.to_string()),
         ("%i", |n| n.to_string()),
@@ -107,10 +97,7 @@ fn concurrent_clients_never_get_the_same_number() {
     }
     let numbers = support::load::drain(address);
     let expected: Vec<_> = (1..=800).map(|number: u32| number.to_string()).collect();
-    assert_eq!(
-        numbers, expected,
-        "1 to 800, each once and in the order of storing"
-    );
+    assert_eq!(numbers, expected, "1 to 800, each once and in the order of storing");
 }
 
 #[test]
@@ -131,6 +118,7 @@ fn text_that_is_no_single_conversion_is_stored_as_it_is() {
         "%%",
         "%5",
         "%y",
+        "%99999999999999999999999999d", // wider than Python can count: malformed to it
     ];
     for text in texts {
         client.put(text);
@@ -142,17 +130,13 @@ fn text_that_is_no_single_conversion_is_stored_as_it_is() {
 fn a_conversion_of_absurd_width_is_refused() {
     let server = Server::start();
     let mut client = server.client();
-    for width in ["70000", "999999999", "99999999999999999999999999"] {
+    for width in ["70000", "999999999", "9223372036854775807"] {
         let reply = client.ask_json(8001, &json!({"sql": format!("%{width}d")}));
         assert!(!reply.error().is_empty());
         assert_eq!(client.length(), 0, "nothing is stored");
     }
     client.put("%d");
-    assert_eq!(
-        client.pop().as_deref(),
-        Some("1"),
-        "a refused put takes no number"
-    );
+    assert_eq!(client.pop().as_deref(), Some("1"), "a refused put takes no number");
 }
 
 #[test]
@@ -162,31 +146,20 @@ fn named_queues_keep_objects() {
     let stored = [
         (json!({"i": 7, "sql": "100%d"}), "success7"),
         (json!({"text": "no i"}), "success0"),
-        (
-            json!({"i": "abc", "deep": {"er": [1, 2.5, null, true]}}),
-            "successabc",
-        ),
+        (json!({"i": "abc", "deep": {"er": [1, 2.5, null, true]}}), "successabc"),
         (json!({}), "success0"),
     ];
     for (object, message) in &stored {
         let mut request = object.clone();
         request["queue_type"] = json!("sql");
-        assert_reply(
-            &client.ask_json(8001, &request),
-            8001,
-            &json!({"msg": message}),
-        );
+        assert_reply(&client.ask_json(8001, &request), 8001, &json!({"msg": message}));
     }
     let named = json!({"queue_type": "sql"});
     assert_reply(&client.ask_json(8003, &named), 8003, &json!(stored.len()));
     for (object, _) in &stored {
         assert_reply(&client.ask_json(8002, &named), 8002, object);
     }
-    assert_reply(
-        &client.ask_json(8002, &named),
-        4002,
-        &json!({"msg": "queue is empty"}),
-    );
+    assert_reply(&client.ask_json(8002, &named), 4002, &json!({"msg": "queue is empty"}));
     assert_reply(&client.ask_json(8003, &named), 8003, &json!(0));
 }
 
@@ -233,11 +206,7 @@ fn named_queues_and_the_default_queue_never_mix() {
         assert_eq!(client.pop(), Some(format!("default {number}")));
     }
     let counted = client.pop();
-    assert_eq!(
-        counted.as_deref(),
-        Some("21"),
-        "puts elsewhere do not count here"
-    );
+    assert_eq!(counted.as_deref(), Some("21"), "puts elsewhere do not count here");
 }
 
 #[test]
@@ -264,11 +233,7 @@ fn a_full_queue_says_so_and_takes_again_after_a_dequeue() {
         assert_msg_error(&client.ask_json(8001, &json!({"sql": "one too many"})));
         assert_eq!(client.length(), 3);
         for number in 0..3 {
-            assert_eq!(
-                client.pop(),
-                Some(format!("{round}/{number}")),
-                "nothing stale"
-            );
+            assert_eq!(client.pop(), Some(format!("{round}/{number}")), "nothing stale");
         }
         assert_eq!(client.pop(), None);
     }
@@ -276,10 +241,8 @@ fn a_full_queue_says_so_and_takes_again_after_a_dequeue() {
 
 #[test]
 fn a_full_queue_may_overwrite_its_oldest_instead() {
-    let server = Setup::new()
-        .set("queue.length_max", 3)
-        .set("queue.full", "overwrite-oldest")
-        .start();
+    let server =
+        Setup::new().set("queue.length_max", 3).set("queue.full", "overwrite-oldest").start();
     let mut client = server.client();
     (0..10).for_each(|number| client.put(&number.to_string()));
     assert_eq!(client.length(), 3);
@@ -361,10 +324,7 @@ fn thousands_of_pipelined_frames_are_answered_in_order() {
     let mut client = server.client();
     let mut bytes = Vec::new();
     for number in 0..FRAMES {
-        bytes.extend(frame(
-            8001,
-            json!({"sql": format!("row {number}")}).to_string(),
-        ));
+        bytes.extend(frame(8001, json!({"sql": format!("row {number}")}).to_string()));
         let named = json!({"queue_type": "sql", "i": number}).to_string();
         bytes.extend(frame(8001, named));
         if number % 100 == 0 {
@@ -458,10 +418,7 @@ fn replies_are_raw_utf_8() {
     }
     client.ask_json(8001, &json!({"queue_type": "sql", "text": text}));
     let reply = client.ask_json(8002, &json!({"queue_type": "sql"}));
-    assert!(
-        String::from_utf8_lossy(&reply.body).contains(text),
-        "{reply:?}"
-    );
+    assert!(String::from_utf8_lossy(&reply.body).contains(text), "{reply:?}");
 }
 
 #[test]
@@ -478,11 +435,7 @@ fn what_fits_in_fits_out() {
         let expected: Value = serde_json::from_str(&body).expect("the test's own JSON");
         assert_reply(&client.ask(8001, body), 8001, &json!({"msg": "success"}));
         let text = popped(&client.ask(8002, ""));
-        assert_eq!(
-            text.as_deref(),
-            expected["sql"].as_str(),
-            "filled with {filler:?}"
-        );
+        assert_eq!(text.as_deref(), expected["sql"].as_str(), "filled with {filler:?}");
     }
 }
 
@@ -519,9 +472,7 @@ fn strangers_are_closed_without_a_byte_and_delay_nobody() {
 
 #[test]
 fn the_allow_list_takes_addresses_and_prefixes() {
-    let server = Setup::new()
-        .set("queue.allow", r#"["127.0.0.5", "127.0.2.0/24"]"#)
-        .start();
+    let server = Setup::new().set("queue.allow", r#"["127.0.0.5", "127.0.2.0/24"]"#).start();
     for (address, allowed) in [
         ([127, 0, 0, 5], true),
         ([127, 0, 2, 1], true),

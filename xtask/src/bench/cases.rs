@@ -59,24 +59,9 @@ pub(super) const CASES: [Case; 8] = [
         ..PLAIN
     },
     PLAIN,
-    Case {
-        name: "c1000",
-        title: "1,000 connections",
-        connections: 1_000,
-        ..PLAIN
-    },
-    Case {
-        name: "c10000",
-        title: "10,000 connections",
-        connections: 10_000,
-        ..PLAIN
-    },
-    Case {
-        name: "pipelined",
-        title: "64 connections, pipelined by 16",
-        pipeline: 16,
-        ..PLAIN
-    },
+    Case { name: "c1000", title: "1,000 connections", connections: 1_000, ..PLAIN },
+    Case { name: "c10000", title: "10,000 connections", connections: 10_000, ..PLAIN },
+    Case { name: "pipelined", title: "64 connections, pipelined by 16", pipeline: 16, ..PLAIN },
     Case {
         name: "reconnect",
         title: "a connection for each request, 16 at a time",
@@ -92,12 +77,7 @@ pub(super) const CASES: [Case; 8] = [
         work: Work::BatchPut,
         ..PLAIN
     },
-    Case {
-        name: "pop",
-        title: "64 connections, taking what is there",
-        work: Work::Pop,
-        ..PLAIN
-    },
+    Case { name: "pop", title: "64 connections, taking what is there", work: Work::Pop, ..PLAIN },
 ];
 
 impl Case {

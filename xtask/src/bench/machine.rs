@@ -51,19 +51,16 @@ impl Machine {
 }
 
 fn printed(program: &str, arguments: &[&str]) -> anyhow::Result<String> {
-    let output = Command::new(program)
-        .args(arguments)
-        .output()
-        .with_context(|| program.to_owned())?;
+    let output =
+        Command::new(program).args(arguments).output().with_context(|| program.to_owned())?;
     Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
 }
 
 /// The value behind `label` and a colon in a file of such lines.
 fn labeled(path: &str, label: &str) -> Option<String> {
     let text = fs::read_to_string(path).ok()?;
-    let value = text
-        .lines()
-        .find_map(|line| line.strip_prefix(label)?.trim_start().strip_prefix(':'))?;
+    let value =
+        text.lines().find_map(|line| line.strip_prefix(label)?.trim_start().strip_prefix(':'))?;
     Some(value.trim().to_owned())
 }
 

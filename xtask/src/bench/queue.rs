@@ -121,20 +121,14 @@ pub(super) fn run(args: &QueueArgs) -> anyhow::Result<()> {
          (`ulimit -Hn`)"
     );
     let premises = prepare(args)?;
-    let peers: Vec<Peer> = premises
-        .peers()
-        .filter(|&peer| args.wants_peer(peer))
-        .collect();
+    let peers: Vec<Peer> = premises.peers().filter(|&peer| args.wants_peer(peer)).collect();
 
     let mut results = Results::default();
     let mut failures = Vec::new();
     for round in 1..=args.rounds() {
         for case in CASES.iter().filter(|case| args.wants_case(case.name)) {
             println!("\nround {round} of {}: {}", args.rounds(), case.title);
-            for &peer in in_turn(&peers, round)
-                .iter()
-                .filter(|&&peer| case.suits(peer))
-            {
+            for &peer in in_turn(&peers, round).iter().filter(|&&peer| case.suits(peer)) {
                 match meet(*case, peer, &premises, args.seconds()) {
                     Ok(sample) => results.add(round, *case, peer, sample),
                     Err(error) => failures.push(complain(case.title, peer, &error)),
@@ -142,14 +136,8 @@ pub(super) fn run(args: &QueueArgs) -> anyhow::Result<()> {
             }
         }
         if args.wants_case(IDLE) {
-            println!(
-                "\nround {round} of {}: memory of idle connections",
-                args.rounds()
-            );
-            for &peer in in_turn(&peers, round)
-                .iter()
-                .filter(|peer| IDLE_PEERS.contains(peer))
-            {
+            println!("\nround {round} of {}: memory of idle connections", args.rounds());
+            for &peer in in_turn(&peers, round).iter().filter(|peer| IDLE_PEERS.contains(peer)) {
                 match weigh_idle(peer, &premises) {
                     Ok(sample) => results.add_idle(sample),
                     Err(error) => failures.push(complain(IDLE, peer, &error)),
@@ -191,12 +179,7 @@ fn prepare(args: &QueueArgs) -> anyhow::Result<Premises> {
     let scratch = workspace::root().join("target/bench");
     fs::create_dir_all(&scratch).with_context(|| scratch.display().to_string())?;
     let original = args.original.as_deref().map(package_original).transpose()?;
-    Ok(Premises {
-        eserver,
-        eserver_settings: args.set.clone(),
-        original,
-        scratch,
-    })
+    Ok(Premises { eserver, eserver_settings: args.set.clone(), original, scratch })
 }
 
 fn build_eserver() -> anyhow::Result<PathBuf> {
@@ -218,10 +201,9 @@ fn meet(case: Case, peer: Peer, premises: &Premises, seconds: f64) -> anyhow::Re
         connection_per_burst: case.connection_per_request,
         extent: match case.work {
             // Every connection opens with one request that is not counted.
-            Work::Pop => Extent::Requests {
-                count: filled - case.connections as u64,
-                deadline: POP_TIMEOUT,
-            },
+            Work::Pop => {
+                Extent::Requests { count: filled - case.connections as u64, deadline: POP_TIMEOUT }
+            }
             Work::Put | Work::BatchPut => Extent::Time {
                 warm_up: Duration::from_secs_f64((seconds / 4.0).min(0.5)),
                 measured: Duration::from_secs_f64(seconds),
@@ -237,12 +219,7 @@ fn meet(case: Case, peer: Peer, premises: &Premises, seconds: f64) -> anyhow::Re
         // It is known to answer one client with another's reply; it is shown as it is.
         return Ok(Sample::new(&outcome));
     }
-    ensure!(
-        outcome.errors.total() == 0,
-        "{}; {}",
-        outcome.errors,
-        server.messages()
-    );
+    ensure!(outcome.errors.total() == 0, "{}; {}", outcome.errors, server.messages());
     let expected = match case.work {
         Work::Pop => filled - outcome.answered,
         Work::Put | Work::BatchPut => outcome.answered,
@@ -278,25 +255,14 @@ fn weigh_idle(peer: Peer, premises: &Premises) -> anyhow::Result<IdleSample> {
     let rss_bytes = || process::memory(server.process()).map(|memory| memory.rss_bytes);
     // One connection first, so that what a server sets up once is not divided among them.
     let before = hold_idle(server.address, 1, &ping, IDLE_TIMEOUT, rss_bytes)??;
-    let after = hold_idle(
-        server.address,
-        IDLE_CONNECTIONS,
-        &ping,
-        IDLE_TIMEOUT,
-        rss_bytes,
-    )??;
+    let after = hold_idle(server.address, IDLE_CONNECTIONS, &ping, IDLE_TIMEOUT, rss_bytes)??;
     let rss_bytes_each = (after as f64 - before as f64) / IDLE_CONNECTIONS as f64;
     println!(
         "  {:<24}{rss_bytes_each:.0} bytes of RSS each, {:.1} MiB with {IDLE_CONNECTIONS}",
         peer.name(),
         after as f64 / f64::from(1 << 20)
     );
-    Ok(IdleSample {
-        peer,
-        connections: IDLE_CONNECTIONS,
-        rss_bytes_each,
-        rss_bytes: after,
-    })
+    Ok(IdleSample { peer, connections: IDLE_CONNECTIONS, rss_bytes_each, rss_bytes: after })
 }
 
 /// Prints the tables, writes them down, and fails when anything went wrong.
@@ -307,12 +273,7 @@ fn conclude(
     results: &Results,
     failures: &[String],
 ) -> anyhow::Result<()> {
-    let families = [
-        Family::Eserver,
-        Family::Redis,
-        Family::Beanstalkd,
-        Family::Original,
-    ];
+    let families = [Family::Eserver, Family::Redis, Family::Beanstalkd, Family::Original];
     let versions = families
         .into_iter()
         .filter(|&family| peers.iter().any(|peer| peer.family() == family))
@@ -339,19 +300,13 @@ fn conclude(
     let markdown = report.markdown();
     println!("\n{markdown}");
     let root = workspace::root();
-    let directory = if args.is_complete() {
-        root.join("docs/benchmarks")
-    } else {
-        premises.scratch.clone()
-    };
+    let directory =
+        if args.is_complete() { root.join("docs/benchmarks") } else { premises.scratch.clone() };
     fs::create_dir_all(&directory)?;
     for (name, text) in [("queue.md", markdown), ("queue.json", report.json())] {
         let path = directory.join(name);
         fs::write(&path, text).with_context(|| path.display().to_string())?;
-        println!(
-            "written to {}",
-            path.strip_prefix(root).unwrap_or(&path).display()
-        );
+        println!("written to {}", path.strip_prefix(root).unwrap_or(&path).display());
     }
     if !failures.is_empty() {
         bail!("{} runs failed:\n{}", failures.len(), failures.join("\n"));

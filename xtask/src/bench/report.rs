@@ -46,10 +46,7 @@ impl Report<'_> {
 
     fn write_circumstances(&self, page: &mut String) {
         let machine = &self.machine;
-        line(
-            page,
-            format_args!("Made by `{}` on {}.\n", self.command, machine.date),
-        );
+        line(page, format_args!("Made by `{}` on {}.\n", self.command, machine.date));
         line(
             page,
             format_args!(
@@ -103,10 +100,7 @@ impl Report<'_> {
                 Some(false) => "**missed**",
                 None => "not measured",
             };
-            line(
-                page,
-                format_args!("| {} | {wanted} | {measured} | {word} |", verdict.title),
-            );
+            line(page, format_args!("| {} | {wanted} | {measured} | {word} |", verdict.title));
         }
     }
 
@@ -129,10 +123,8 @@ impl Report<'_> {
             ),
         );
         for (peer, sample) in rows {
-            let (low, high) = self
-                .results
-                .rates(case.name, peer)
-                .expect("what has a median has rates");
+            let (low, high) =
+                self.results.rates(case.name, peer).expect("what has a median has rates");
             let ratio = self
                 .results
                 .ratio((case.name, peer), (case.name, case.reference), |sample| {
@@ -161,20 +153,13 @@ impl Report<'_> {
                 ),
             );
             if let Some(error) = &sample.first_error {
-                line(
-                    page,
-                    format_args!("| ↳ first error: {error} | | | | | | | | | |"),
-                );
+                line(page, format_args!("| ↳ first error: {error} | | | | | | | | | |"));
             }
         }
     }
 
     fn write_idle(&self, page: &mut String) {
-        let rows: Vec<_> = self
-            .peers
-            .iter()
-            .filter_map(|&peer| self.results.idle(peer))
-            .collect();
+        let rows: Vec<_> = self.peers.iter().filter_map(|&peer| self.results.idle(peer)).collect();
         if rows.is_empty() {
             return;
         }
@@ -296,10 +281,7 @@ fn thousands(value: f64) -> String {
 
 fn capitalized(text: &str) -> String {
     let mut letters = text.chars();
-    letters
-        .next()
-        .map(|first| first.to_uppercase().chain(letters).collect())
-        .unwrap_or_default()
+    letters.next().map(|first| first.to_uppercase().chain(letters).collect()).unwrap_or_default()
 }
 
 #[cfg(test)]

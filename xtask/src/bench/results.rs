@@ -65,12 +65,7 @@ struct Entry {
 impl Results {
     /// Keeps a sample; at most one for each round, case and server.
     pub(super) fn add(&mut self, round: usize, case: Case, peer: Peer, sample: Sample) {
-        self.samples.push(Entry {
-            round,
-            case: case.name,
-            peer,
-            sample,
-        });
+        self.samples.push(Entry { round, case: case.name, peer, sample });
     }
 
     pub(super) fn add_idle(&mut self, sample: IdleSample) {
@@ -105,17 +100,13 @@ impl Results {
         figure: fn(&Sample) -> f64,
     ) -> Option<f64> {
         median(self.of(case, peer).filter_map(|entry| {
-            let other = self
-                .of(other_case, other_peer)
-                .find(|other| other.round == entry.round)?;
+            let other = self.of(other_case, other_peer).find(|other| other.round == entry.round)?;
             Some(figure(&entry.sample) / figure(&other.sample))
         }))
     }
 
     fn of(&self, case: &str, peer: Peer) -> impl Iterator<Item = &Entry> {
-        self.samples
-            .iter()
-            .filter(move |entry| entry.case == case && entry.peer == peer)
+        self.samples.iter().filter(move |entry| entry.case == case && entry.peer == peer)
     }
 
     /// The lowest and the highest rate of one case with one server.
@@ -128,11 +119,7 @@ impl Results {
 
     /// The idle figures of one server: the median by memory of each connection.
     pub(super) fn idle(&self, peer: Peer) -> Option<IdleSample> {
-        let mut samples: Vec<_> = self
-            .idle
-            .iter()
-            .filter(|sample| sample.peer == peer)
-            .collect();
+        let mut samples: Vec<_> = self.idle.iter().filter(|sample| sample.peer == peer).collect();
         samples.sort_by(|a, b| a.rss_bytes_each.total_cmp(&b.rss_bytes_each));
         samples.get(samples.len() / 2).copied().cloned()
     }
@@ -181,10 +168,7 @@ mod tests {
         let rate = |sample: &Sample| sample.operations_per_second;
         assert_eq!(results.ratio(own, other, rate), Some(0.9));
         assert_eq!(results.ratio(own, (case.name, Peer::RedisOff), rate), None);
-        assert_eq!(
-            results.rates(case.name, Peer::RedisAlways),
-            Some((50.0, 100.0))
-        );
+        assert_eq!(results.rates(case.name, Peer::RedisAlways), Some((50.0, 100.0)));
         let median = results.median(case.name, Peer::RedisAlways).unwrap();
         assert_eq!((median.operations_per_second, median.errors), (100.0, 3));
     }

@@ -101,10 +101,7 @@ impl Peer {
             Family::Redis => (b"LLEN queue\r\n", b":0\r\n"),
             Family::Beanstalkd => (b"list-tube-used\r\n", b"USING default\r\n"),
         };
-        Exact {
-            request: request.to_vec(),
-            reply: reply.to_vec(),
-        }
+        Exact { request: request.to_vec(), reply: reply.to_vec() }
     }
 }
 
@@ -125,9 +122,7 @@ impl Premises {
     /// The peers that can be started here.
     pub(super) fn peers(&self) -> impl Iterator<Item = Peer> {
         let has_original = self.original.is_some();
-        Peer::ALL
-            .into_iter()
-            .filter(move |&peer| has_original || peer != Peer::Original)
+        Peer::ALL.into_iter().filter(move |&peer| has_original || peer != Peer::Original)
     }
 
     fn command(&self, peer: Peer, address: SocketAddr, directory: &Path) -> Command {
@@ -136,16 +131,12 @@ impl Premises {
             Peer::EserverInterval => self.eserver("interval", address, directory),
             Peer::EserverAlways => self.eserver("always", address, directory),
             Peer::RedisOff => redis(&["--appendonly", "no"], address, directory),
-            Peer::RedisEverySecond => redis(
-                &["--appendonly", "yes", "--appendfsync", "everysec"],
-                address,
-                directory,
-            ),
-            Peer::RedisAlways => redis(
-                &["--appendonly", "yes", "--appendfsync", "always"],
-                address,
-                directory,
-            ),
+            Peer::RedisEverySecond => {
+                redis(&["--appendonly", "yes", "--appendfsync", "everysec"], address, directory)
+            }
+            Peer::RedisAlways => {
+                redis(&["--appendonly", "yes", "--appendfsync", "always"], address, directory)
+            }
             Peer::BeanstalkdMemory => beanstalkd(&[], address),
             Peer::BeanstalkdSync => {
                 let mut command = beanstalkd(&["-f0", "-b"], address);
@@ -218,9 +209,7 @@ fn redis(durability: &[&str], address: SocketAddr, directory: &Path) -> Command 
 
 fn beanstalkd(durability: &[&str], address: SocketAddr) -> Command {
     let mut command = Command::new("beanstalkd");
-    command
-        .args(["-l", "127.0.0.1", "-p", &address.port().to_string()])
-        .args(durability);
+    command.args(["-l", "127.0.0.1", "-p", &address.port().to_string()]).args(durability);
     command
 }
 
@@ -235,10 +224,7 @@ pub(super) fn package_original(checkout: &Path) -> anyhow::Result<TempDir> {
         .arg(directory.path().join("eserver"))
         .status()?;
     if !copied.success() || !directory.path().join("eserver/circularQueue.py").is_file() {
-        bail!(
-            "{} is not a checkout of the Python original",
-            checkout.display()
-        );
+        bail!("{} is not a checkout of the Python original", checkout.display());
     }
     Ok(directory)
 }
@@ -267,9 +253,7 @@ impl Server {
     }
 
     fn attempt(peer: Peer, premises: &Premises) -> anyhow::Result<Self> {
-        let directory = tempfile::Builder::new()
-            .prefix("server-")
-            .tempdir_in(&premises.scratch)?;
+        let directory = tempfile::Builder::new().prefix("server-").tempdir_in(&premises.scratch)?;
         let data = directory.path().join("data");
         fs::create_dir(&data)?;
         let address = free_address()?;
@@ -284,12 +268,7 @@ impl Server {
             })
             .stderr(messages)
             .spawn()?;
-        let mut server = Self {
-            child,
-            peer,
-            address,
-            directory,
-        };
+        let mut server = Self { child, peer, address, directory };
         server.wait_until_listening()?;
         Ok(server)
     }

@@ -37,12 +37,7 @@ pub(super) fn verdicts(results: &Results) -> Vec<Verdict> {
 
     let rate = |of, to| results.ratio(of, to, |sample| sample.operations_per_second);
     let cpu = |of, to| results.ratio(of, to, |sample| sample.server_cpu_us);
-    let verdict = |title, bound, unit, measured| Verdict {
-        title,
-        bound,
-        unit,
-        measured,
-    };
+    let verdict = |title, bound, unit, measured| Verdict { title, bound, unit, measured };
     vec![
         verdict(
             "64 connections, always: rate ÷ Redis always",
@@ -96,17 +91,13 @@ pub(super) fn verdicts(results: &Results) -> Vec<Verdict> {
             "batches, always: messages durable per second",
             AtLeast(1_000_000.0),
             "/s",
-            results
-                .median("batch", EserverAlways)
-                .map(|sample| sample.operations_per_second),
+            results.median("batch", EserverAlways).map(|sample| sample.operations_per_second),
         ),
         verdict(
             "memory of an idle connection",
             AtMost(200.0),
             "bytes",
-            results
-                .idle(EserverAlways)
-                .map(|sample| sample.rss_bytes_each),
+            results.idle(EserverAlways).map(|sample| sample.rss_bytes_each),
         ),
     ]
 }

@@ -36,14 +36,10 @@ pub(super) fn check() -> Result<Vec<Finding>> {
         .into_iter()
         .map(|directory| {
             let manifest = manifest(&root().join(&directory))?;
-            let name = manifest
-                .get("package")
-                .and_then(|package| package.get("name"));
+            let name = manifest.get("package").and_then(|package| package.get("name"));
             let name = name.and_then(toml::Value::as_str);
             Ok(Member {
-                name: name
-                    .with_context(|| format!("{directory} has no name"))?
-                    .to_owned(),
+                name: name.with_context(|| format!("{directory} has no name"))?.to_owned(),
                 directory,
                 manifest,
             })
@@ -88,10 +84,7 @@ fn check_directions(members: &[Member]) -> Vec<Finding> {
 }
 
 fn check_lints(member: &Member) -> Option<Finding> {
-    let lints = member
-        .manifest
-        .get("lints")
-        .and_then(|lints| lints.get("workspace"));
+    let lints = member.manifest.get("lints").and_then(|lints| lints.get("workspace"));
     if lints.and_then(toml::Value::as_bool) == Some(true) {
         return None;
     }
@@ -116,9 +109,7 @@ fn check_reasons(manifest: &str) -> Vec<Finding> {
         }
         if !line.contains(" # ") {
             let name = line.split('=').next().unwrap_or_default().trim();
-            findings.push(format!(
-                "Cargo.toml:{number}: {name}: say in a comment what it is for"
-            ));
+            findings.push(format!("Cargo.toml:{number}: {name}: say in a comment what it is for"));
         }
     }
     findings
@@ -152,16 +143,8 @@ mod tests {
     fn dependencies_point_left() {
         check_manifest("engine/this", "[dependencies]\ncore.workspace = true", 0);
         check_manifest("engine/this", "[dependencies]\nqueue.workspace = true", 1);
-        check_manifest(
-            "engine/this",
-            "[dev-dependencies]\nload = { path = \"x\" }",
-            1,
-        );
-        check_manifest(
-            "services/this",
-            "[dependencies]\ncore = \"1\"\nserde = \"1\"",
-            0,
-        );
+        check_manifest("engine/this", "[dev-dependencies]\nload = { path = \"x\" }", 1);
+        check_manifest("services/this", "[dependencies]\ncore = \"1\"\nserde = \"1\"", 0);
         check_manifest("services/this", "[dependencies]\nqueue = \"1\"", 1);
         check_manifest("services/this", "[build-dependencies]\nload = \"1\"", 1);
         check_manifest(
@@ -188,9 +171,6 @@ mod tests {
                         bad = \"1\"\n\
                         [workspace.lints.rust]\n\
                         other = \"warn\"\n";
-        assert_eq!(
-            check_reasons(manifest),
-            ["Cargo.toml:5: bad: say in a comment what it is for"]
-        );
+        assert_eq!(check_reasons(manifest), ["Cargo.toml:5: bad: say in a comment what it is for"]);
     }
 }

@@ -15,12 +15,8 @@ const TEXT: &[&str] = &["rs", "toml", "md", "php", "sh", "yml", "yaml", "txt"];
 const UNFINISHED: &[[&str; 2]] = &[["TO", "DO"], ["FIX", "ME"], ["XX", "X:"]];
 
 /// Directories of one person's or one build's machine.
-const MACHINE_PATHS: &[[&str; 2]] = &[
-    ["/ro", "ot/"],
-    ["/wo", "rk/"],
-    ["/ho", "me/"],
-    ["/Us", "ers/"],
-];
+const MACHINE_PATHS: &[[&str; 2]] =
+    &[["/ro", "ot/"], ["/wo", "rk/"], ["/ho", "me/"], ["/Us", "ers/"]];
 
 /// Checks every file of the repository.
 pub(super) fn check() -> Result<Vec<Finding>> {
@@ -44,22 +40,14 @@ pub(super) fn check() -> Result<Vec<Finding>> {
         }
     }
     if with_unsafe.len() > 1 {
-        findings.push(format!(
-            "unsafe has one address, not: {}",
-            with_unsafe.join(", ")
-        ));
+        findings.push(format!("unsafe has one address, not: {}", with_unsafe.join(", ")));
     }
     Ok(findings)
 }
 
 fn check_module_docs(path: &Path, text: &str) -> Option<Finding> {
     let documented = text.starts_with("//! ");
-    (!documented).then(|| {
-        format!(
-            "{}:1: starts with `//!`: what is this file for?",
-            shown(path)
-        )
-    })
+    (!documented).then(|| format!("{}:1: starts with `//!`: what is this file for?", shown(path)))
 }
 
 fn check_words(path: &Path, text: &str) -> Vec<Finding> {
@@ -93,10 +81,7 @@ fn uses_unsafe(line: &str) -> bool {
     let code = line.split("//").next().unwrap_or_default();
     let opens = ["{", "fn ", "impl ", "extern ", "trait "];
     code.match_indices("unsafe ").any(|(at, word)| {
-        let fresh = code[..at]
-            .chars()
-            .next_back()
-            .is_none_or(char::is_whitespace);
+        let fresh = code[..at].chars().next_back().is_none_or(char::is_whitespace);
         let rest = &code[at + word.len()..];
         fresh && opens.iter().any(|opening| rest.starts_with(opening))
     })
@@ -108,19 +93,10 @@ mod tests {
 
     #[test]
     fn unsafe_code_is_found_and_talk_about_it_is_not() {
-        for line in [
-            "unsafe {",
-            "    let a = unsafe { b() };",
-            "pub unsafe fn c() {",
-        ] {
+        for line in ["unsafe {", "    let a = unsafe { b() };", "pub unsafe fn c() {"] {
             assert!(uses_unsafe(line), "{line}");
         }
-        for line in [
-            "// unsafe { }",
-            "//! no unsafe fn here",
-            "unsafe_code = 1",
-            "let unsafety;",
-        ] {
+        for line in ["// unsafe { }", "//! no unsafe fn here", "unsafe_code = 1", "let unsafety;"] {
             assert!(!uses_unsafe(line), "{line}");
         }
     }
@@ -130,10 +106,7 @@ mod tests {
         let directory = MACHINE_PATHS[0].concat();
         assert!(holds_path(&format!("see {directory}notes"), &directory));
         assert!(holds_path(&format!("\"{directory}\""), &directory));
-        assert!(!holds_path(
-            &format!("repository{directory}notes"),
-            &directory
-        ));
+        assert!(!holds_path(&format!("repository{directory}notes"), &directory));
     }
 
     #[test]

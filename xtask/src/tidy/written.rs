@@ -112,10 +112,7 @@ fn problem_of_run(words: &[&str], examples: &[String]) -> Option<String> {
 /// Asks the binary for its help: it knows which commands it has.
 fn problem_of_eserver(words: &[&str]) -> Option<String> {
     let mut command = cargo(["run", "--quiet", "--package", "eserver-cli", "--"]);
-    command
-        .args(subcommands(words))
-        .arg("--help")
-        .stdout(Stdio::null());
+    command.args(subcommands(words)).arg("--help").stdout(Stdio::null());
     match command.status() {
         Ok(status) if status.success() => None,
         Ok(_) => Some("the binary knows no such command".to_owned()),
@@ -127,9 +124,7 @@ fn problem_of_eserver(words: &[&str]) -> Option<String> {
 fn subcommands<'a>(words: &'a [&str]) -> impl Iterator<Item = &'a str> {
     let is_name = |word: &&str| {
         let mut letters = word.chars();
-        letters
-            .next()
-            .is_some_and(|first| first.is_ascii_lowercase())
+        letters.next().is_some_and(|first| first.is_ascii_lowercase())
             && letters.all(|letter| letter.is_ascii_lowercase() || letter == '-')
     };
     words.iter().copied().take_while(is_name)
@@ -139,10 +134,7 @@ fn subcommands<'a>(words: &'a [&str]) -> impl Iterator<Item = &'a str> {
 fn examples() -> Result<Vec<String>> {
     let manifest = manifest(&root().join("examples"))?;
     let examples = manifest.get("example").and_then(toml::Value::as_array);
-    let names = examples
-        .into_iter()
-        .flatten()
-        .filter_map(|example| example.get("name")?.as_str());
+    let names = examples.into_iter().flatten().filter_map(|example| example.get("name")?.as_str());
     Ok(names.map(str::to_owned).collect())
 }
 
@@ -173,10 +165,7 @@ mod tests {
             (4, "eserver queue pop"),
             (11, "cargo run --release -- serve"),
         ];
-        assert_eq!(
-            found,
-            expected.map(|(line, words)| (line, words.to_owned()))
-        );
+        assert_eq!(found, expected.map(|(line, words)| (line, words.to_owned())));
     }
 
     #[track_caller]
@@ -192,10 +181,7 @@ mod tests {
         check_problem("cargo xtask bench queue --quick", false);
         check_problem("cargo xtask soak power", false);
         check_problem("cargo xtask tets", true);
-        check_problem(
-            "cargo run --release --example framed_queue 127.0.0.1:9000",
-            false,
-        );
+        check_problem("cargo run --release --example framed_queue 127.0.0.1:9000", false);
         check_problem("cargo run --release --example nosuch", true);
         check_problem("cargo install --path tools/eserver-cli", false);
         check_problem("cargo install --path tools/nosuch", true);

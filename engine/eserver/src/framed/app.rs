@@ -65,10 +65,7 @@ impl App {
     /// No commands yet; only this machine may connect.
     #[must_use]
     pub fn new() -> Self {
-        App {
-            commands: HashMap::new(),
-            allow: AllowList::loopback(),
-        }
+        App { commands: HashMap::new(), allow: AllowList::loopback() }
     }
 
     /// Answers `command` in place. The handler must not wait; it may answer later through
@@ -79,11 +76,8 @@ impl App {
         handler: impl Fn(&Request<'_>) -> Reply + Send + Sync + 'static,
     ) -> &mut Self {
         let handler = Arc::new(handler);
-        let make = move || -> Box<dyn Command> {
-            Box::new(InPlace {
-                handler: Arc::clone(&handler),
-            })
-        };
+        let make =
+            move || -> Box<dyn Command> { Box::new(InPlace { handler: Arc::clone(&handler) }) };
         self.commands.insert(command, Arc::new(make));
         self
     }
@@ -97,10 +91,7 @@ impl App {
     {
         let handler = Arc::new(handler);
         let make = move || -> Box<dyn Command> {
-            Box::new(MayWait {
-                handler: Arc::clone(&handler),
-                spare: None,
-            })
+            Box::new(MayWait { handler: Arc::clone(&handler), spare: None })
         };
         self.commands.insert(command, Arc::new(make));
         self
@@ -120,16 +111,11 @@ impl App {
     /// # Errors
     /// When the server cannot start.
     pub fn listen(&self, address: impl ToSocketAddrs + std::fmt::Debug) -> Result<(), RunError> {
-        let running = Server::new()
-            .listen(address, self.allow.clone(), self.service())?
-            .start()?;
+        let running = Server::new().listen(address, self.allow.clone(), self.service())?.start()?;
         for address in running.addresses() {
             println!("listening on {address}");
         }
-        running
-            .runtime()
-            .block_on(crate::signals::asked_to_end())
-            .map_err(RunError::Signals)?;
+        running.runtime().block_on(crate::signals::asked_to_end()).map_err(RunError::Signals)?;
         running.shutdown(SHUTDOWN_PATIENCE);
         Ok(())
     }
@@ -138,16 +124,9 @@ impl App {
     pub fn service(&self) -> impl Fn(&ShardContext) -> Framed<AppOnShard> + Send + Sync + 'static {
         let commands = self.commands.clone();
         move |context| {
-            let commands = commands
-                .iter()
-                .map(|(number, make)| (*number, make()))
-                .collect();
+            let commands = commands.iter().map(|(number, make)| (*number, make())).collect();
             let (post, runtime) = (context.post(), context.runtime().clone());
-            Framed(AppOnShard {
-                commands,
-                post,
-                runtime,
-            })
+            Framed(AppOnShard { commands, post, runtime })
         }
     }
 }
@@ -247,9 +226,6 @@ fn poll_room<Fut: Future<Output = Reply>>(
     room: &mut Pin<Box<Option<Fut>>>,
     context: &mut Context<'_>,
 ) -> Poll<Reply> {
-    let future = room
-        .as_mut()
-        .as_pin_mut()
-        .expect("the room holds a future until it is ready");
+    let future = room.as_mut().as_pin_mut().expect("the room holds a future until it is ready");
     future.poll(context)
 }

@@ -15,6 +15,13 @@ pub trait Application: 'static {
     /// Sees to the answer of one frame: now, or later by the [`ReplyTo`] it takes along.
     fn call(&mut self, frame: Frame<'_>, call: Call<'_, '_>) -> Answered;
 
+    /// How many requests of a connection may be in flight, this one included, for a request with
+    /// this command to be read: fewer for commands whose answers are large.
+    fn in_flight_max(&self, command: u16) -> u32 {
+        let _ = command;
+        u32::MAX
+    }
+
     /// Every frame of this turn has been called: the moment to pass a batch on.
     fn turn_ended(&mut self) {}
 }
@@ -89,12 +96,9 @@ impl<A: Application> Service for Framed<A> {
         loop {
             let rest = &input[used..];
             let Some(frame) = framed::decode(rest) else {
-                return Received {
-                    used,
-                    need: bytes_needed(rest),
-                };
+                return Received { used, need: bytes_needed(rest) };
             };
-            if !conn.may_request() {
+            if !conn.may_request_below(self.0.in_flight_max(frame.command)) {
                 return Received { used, need: 0 };
             }
             let to = conn.begin_request();
@@ -113,10 +117,7 @@ impl<A: Application> Service for Framed<A> {
 
     fn too_slow(&self, limit: Duration, out: &mut Vec<u8>) {
         let seconds = limit.as_secs_f64();
-        encode_error(
-            &format!("the frame did not arrive whole within {seconds} s"),
-            out,
-        );
+        encode_error(&format!("the frame did not arrive whole within {seconds} s"), out);
     }
 }
 

@@ -46,10 +46,7 @@ impl Request<'_> {
     /// ```
     #[must_use]
     pub fn later(&self) -> (Responder, Reply) {
-        let responder = Responder {
-            to: self.to,
-            post: Some(self.post.clone()),
-        };
+        let responder = Responder { to: self.to, post: Some(self.post.clone()) };
         (responder, Reply(Kind::Later))
     }
 }

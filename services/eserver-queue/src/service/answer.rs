@@ -3,7 +3,7 @@
 use eserver_wire::framed;
 use serde::Serialize;
 
-use crate::queue::{ChangeError, PutError, ReadError};
+use crate::outcome::{ChangeError, PutError, ReadError};
 
 /// The commands of the framed queue protocol; an answer carries its request's number.
 pub(super) mod command {
@@ -51,11 +51,7 @@ impl Error {
             Error::Sentence(sentence) => encode_sentence(command::FAILED, sentence, out),
             Error::Msg => encode(command::FAILED, br#"{"msg":"error"}"#, out),
             Error::QueueType => {
-                encode(
-                    command::NO_SUCH_QUEUE,
-                    br#"{"msg":"queue type error"}"#,
-                    out,
-                );
+                encode(command::NO_SUCH_QUEUE, br#"{"msg":"queue type error"}"#, out);
             }
             Error::NoSuchQueue(sentence) => encode_sentence(command::NO_SUCH_QUEUE, sentence, out),
             Error::Empty => encode(command::EMPTY, br#"{"msg":"queue is empty"}"#, out),
@@ -104,11 +100,7 @@ pub(super) fn encode(command: u16, body: &[u8], out: &mut Vec<u8>) {
 /// Appends a frame whose body `write` appends; should it not fit, the frame that says so.
 pub(super) fn encode_with(command: u16, out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) {
     if let Err(error) = framed::encode_with(command, out, write) {
-        encode_sentence(
-            command::FAILED,
-            &format!("the answer does not fit: {error}"),
-            out,
-        );
+        encode_sentence(command::FAILED, &format!("the answer does not fit: {error}"), out);
     }
 }
 

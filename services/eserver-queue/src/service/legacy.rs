@@ -23,11 +23,7 @@ impl QueueService {
     pub(super) fn enqueue(&mut self, body: &[u8], call: Call<'_, '_>) -> Answered {
         let stored = match Enqueue::parse(body) {
             Ok(Enqueue::Statement(json)) => self.store_statement(&json, body.len()),
-            Ok(Enqueue::Object {
-                queue_type,
-                json,
-                i,
-            }) => self.store_object(&queue_type, &json, i),
+            Ok(Enqueue::Object { queue_type, json, i }) => self.store_object(&queue_type, &json, i),
             Err(error) => Err(error),
         };
         match stored {
@@ -39,14 +35,7 @@ impl QueueService {
     fn store_statement(&mut self, json: &str, bytes: usize) -> Result<(usize, Order), Error> {
         let placeholder = Placeholder::parse(json.as_bytes());
         let payload = self.batch(DEFAULT_QUEUE, bytes)?.store(json.as_bytes());
-        Ok((
-            DEFAULT_QUEUE,
-            Order::Put {
-                payload,
-                placeholder,
-                answer: Stored::Success,
-            },
-        ))
+        Ok((DEFAULT_QUEUE, Order::Put { payload, placeholder, answer: Stored::Success }))
     }
 
     fn store_object(
@@ -57,25 +46,12 @@ impl QueueService {
     ) -> Result<(usize, Order), Error> {
         let queue = self.find_type(queue_type)?;
         let payload = self.batch(queue, json.len())?.store(json.as_bytes());
-        Ok((
-            queue,
-            Order::Put {
-                payload,
-                placeholder: None,
-                answer: Stored::SuccessI(i.into()),
-            },
-        ))
+        Ok((queue, Order::Put { payload, placeholder: None, answer: Stored::SuccessI(i.into()) }))
     }
 
     pub(super) fn dequeue(&mut self, body: &[u8], call: Call<'_, '_>) -> Answered {
         match self.addressed(body) {
-            Ok(queue) => self.order(
-                queue,
-                call,
-                Order::Pop {
-                    named: queue != DEFAULT_QUEUE,
-                },
-            ),
+            Ok(queue) => self.order(queue, call, Order::Pop { named: queue != DEFAULT_QUEUE }),
             Err(error) => refuse(call, &error),
         }
     }
@@ -91,10 +67,7 @@ impl QueueService {
     /// `queue_type` means something.
     fn addressed(&self, body: &[u8]) -> Result<usize, Error> {
         match serde_json::from_slice::<Members>(body) {
-            Ok(Members {
-                queue_type: Some(queue_type),
-                ..
-            }) => self.find_type(&text(queue_type)),
+            Ok(Members { queue_type: Some(queue_type), .. }) => self.find_type(&text(queue_type)),
             _ => Ok(DEFAULT_QUEUE),
         }
     }
@@ -110,11 +83,7 @@ impl QueueService {
 /// What an enqueue asks to store, as JSON text.
 enum Enqueue<'a> {
     Statement(Cow<'a, str>),
-    Object {
-        queue_type: String,
-        json: String,
-        i: String,
-    },
+    Object { queue_type: String, json: String, i: String },
 }
 
 impl<'a> Enqueue<'a> {
@@ -122,9 +91,7 @@ impl<'a> Enqueue<'a> {
         let members: Members = parse(body, r#"{"sql": "a statement"}"#)?;
         match (members.queue_type, members.sql) {
             (Some(queue_type), _) => Self::object(body, text(queue_type)),
-            (None, None) => Err(Error::new(
-                "`sql` is missing: it holds the statement to store",
-            )),
+            (None, None) => Err(Error::new("`sql` is missing: it holds the statement to store")),
             (None, Some(sql)) => Ok(Enqueue::Statement(canonical_string(sql)?)),
         }
     }
@@ -137,11 +104,7 @@ impl<'a> Enqueue<'a> {
         object.shift_remove("queue_type");
         let i = object.get("i").map_or_else(|| "0".to_owned(), python_text);
         let json = serde_json::to_string(&object).expect("parsed JSON can be written");
-        Ok(Enqueue::Object {
-            queue_type,
-            json,
-            i,
-        })
+        Ok(Enqueue::Object { queue_type, json, i })
     }
 }
 
@@ -184,10 +147,7 @@ impl<'de> Visitor<'de> for MembersVisitor {
 
     /// Written out because of duplicates: derived code refuses them, Python takes the last.
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-        let mut members = Members {
-            sql: None,
-            queue_type: None,
-        };
+        let mut members = Members { sql: None, queue_type: None };
         while let Some(key) = map.next_key::<Key>()? {
             match key {
                 Key::Sql => members.sql = Some(map.next_value()?),
@@ -214,19 +174,14 @@ enum Key {
 fn canonical_string(json: &RawValue) -> Result<Cow<'_, str>, Error> {
     let text = json.get();
     if !text.starts_with('"') {
-        return Err(Error::new(format!(
-            "`sql` must be a string, not {}",
-            kind(text)
-        )));
+        return Err(Error::new(format!("`sql` must be a string, not {}", kind(text))));
     }
     if !text.contains('\\') {
         return Ok(Cow::Borrowed(text));
     }
     let statement: String = serde_json::from_str(text)
         .map_err(|error| Error::new(format!("`sql` is not valid JSON: {error}")))?;
-    Ok(Cow::Owned(
-        serde_json::to_string(&statement).expect("a string can be written"),
-    ))
+    Ok(Cow::Owned(serde_json::to_string(&statement).expect("a string can be written")))
 }
 
 /// What a JSON text holds, in words.

@@ -38,11 +38,8 @@ impl QueueService {
             return Ok(DEFAULT_QUEUE);
         };
         self.queues.index_of(name).ok_or_else(|| {
-            let names: Vec<_> = self
-                .queues
-                .keepers()
-                .map(|keeper| keeper.name().as_str())
-                .collect();
+            let names: Vec<_> =
+                self.queues.keepers().map(|keeper| keeper.name().as_str()).collect();
             let names = names.join(", ");
             Error::NoSuchQueue(format!("there is no queue {name:?}, only {names}"))
         })
@@ -66,58 +63,32 @@ impl QueueService {
         }
         let batch = self.batch(queue, body.len())?;
         let items = batch.store_items(request.items.iter().map(|item| item.get().as_bytes()));
-        Ok((
-            queue,
-            Order::PutItems {
-                items,
-                delay_ms: request.delay_ms,
-            },
-        ))
+        Ok((queue, Order::PutItems { items, delay_ms: request.delay_ms }))
     }
 }
 
 pub(super) fn reserve(body: &[u8]) -> Addressed<'_> {
     let request: Reserve = parse(body, r#"{"queue": "a name", "lease_ms": 30000, "max": 1}"#)?;
-    let lease_ms = request
-        .lease_ms
-        .unwrap_or(LEASE_MS_DEFAULT)
-        .clamp(1, LEASE_MS_MAX);
+    let lease_ms = request.lease_ms.unwrap_or(LEASE_MS_DEFAULT).clamp(1, LEASE_MS_MAX);
     let max = request.max.unwrap_or(1).min(RESERVE_MAX);
     Ok((request.queue, Order::Reserve { lease_ms, max }))
 }
 
 pub(super) fn ack(body: &[u8]) -> Addressed<'_> {
     let request: Ack = parse(body, r#"{"queue": "a name", "ids": [1, …]}"#)?;
-    Ok((
-        request.queue,
-        Order::Ack {
-            ids: seqs(&request.ids),
-        },
-    ))
+    Ok((request.queue, Order::Ack { ids: seqs(&request.ids) }))
 }
 
 pub(super) fn release(body: &[u8]) -> Addressed<'_> {
     let request: Release = parse(body, r#"{"queue": "a name", "ids": [1, …], "delay_ms": 0}"#)?;
-    Ok((
-        request.queue,
-        Order::Release {
-            ids: seqs(&request.ids),
-            delay_ms: request.delay_ms,
-        },
-    ))
+    Ok((request.queue, Order::Release { ids: seqs(&request.ids), delay_ms: request.delay_ms }))
 }
 
 pub(super) fn bury(body: &[u8]) -> Addressed<'_> {
-    let request: Bury = parse(
-        body,
-        r#"{"queue": "a name", "ids": [1, …], "reason": "why"}"#,
-    )?;
+    let request: Bury = parse(body, r#"{"queue": "a name", "ids": [1, …], "reason": "why"}"#)?;
     Ok((
         request.queue,
-        Order::Bury {
-            ids: seqs(&request.ids),
-            reason: request.reason.into_owned(),
-        },
+        Order::Bury { ids: seqs(&request.ids), reason: request.reason.into_owned() },
     ))
 }
 

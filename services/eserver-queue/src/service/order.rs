@@ -14,8 +14,9 @@ use crate::keeper::Batch;
 use crate::log::LogFailed;
 use crate::millis::Millis;
 use crate::name::QueueName;
+use crate::outcome::{ChangeError, Outcome, PutError, Reserved};
 use crate::placeholder::Placeholder;
-use crate::queue::{ChangeError, Outcome, PutError, Queue, Reserved};
+use crate::queue::Queue;
 use crate::seq::Seq;
 
 /// What a queue is asked to do. Payloads are ranges of the batch's bytes.
@@ -146,6 +147,10 @@ impl Batch for OrderBatch {
     fn bytes(&self) -> usize {
         self.payloads.len()
     }
+
+    fn requests(&self) -> usize {
+        self.orders.len()
+    }
 }
 
 impl OrderBatch {
@@ -158,14 +163,12 @@ impl OrderBatch {
         out: &mut Vec<u8>,
     ) {
         match order {
-            Order::Put {
-                payload,
-                placeholder,
-                answer,
-            } => match queue.put(&self.payloads[payload.clone()], *placeholder, 0, now) {
-                Ok(_) => encode_stored(answer, out),
-                Err(error) => Error::from(&error).encode(out),
-            },
+            Order::Put { payload, placeholder, answer } => {
+                match queue.put(&self.payloads[payload.clone()], *placeholder, 0, now) {
+                    Ok(_) => encode_stored(answer, out),
+                    Err(error) => Error::from(&error).encode(out),
+                }
+            }
             Order::PutItems { items, delay_ms } => {
                 self.put_items(&self.items[items.clone()], *delay_ms, queue, now, out);
             }
@@ -177,19 +180,13 @@ impl OrderBatch {
                 answer_each(
                     command::ACK,
                     result,
-                    |done, missing| Acked {
-                        acked: done,
-                        missing,
-                    },
+                    |done, missing| Acked { acked: done, missing },
                     out,
                 );
             }
             Order::Release { ids, delay_ms } => {
                 let result = each(ids, |seq| queue.release(seq, *delay_ms, now));
-                let released = |done, missing| Released {
-                    released: done,
-                    missing,
-                };
+                let released = |done, missing| Released { released: done, missing };
                 answer_each(command::RELEASE, result, released, out);
             }
             Order::Bury { ids, reason } => {
@@ -197,10 +194,7 @@ impl OrderBatch {
                 answer_each(
                     command::BURY,
                     result,
-                    |done, missing| Buried {
-                        buried: done,
-                        missing,
-                    },
+                    |done, missing| Buried { buried: done, missing },
                     out,
                 );
             }
@@ -256,13 +250,7 @@ fn encode_stored(answer: &Stored, out: &mut Vec<u8>) {
             struct Success {
                 msg: String,
             }
-            encode_json(
-                command::ENQUEUE,
-                &Success {
-                    msg: format!("success{i}"),
-                },
-                out,
-            );
+            encode_json(command::ENQUEUE, &Success { msg: format!("success{i}") }, out);
         }
     }
 }

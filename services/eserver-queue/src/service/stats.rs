@@ -32,9 +32,7 @@ impl Gathering {
     pub(super) fn add(&self, queue: &QueueName, stats: stats::Stats) -> Option<All> {
         let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
         told.insert(queue.as_str().to_owned(), stats.into());
-        (told.len() == self.awaited).then(|| All {
-            queues: std::mem::take(&mut told),
-        })
+        (told.len() == self.awaited).then(|| All { queues: std::mem::take(&mut told) })
     }
 }
 
@@ -112,13 +110,8 @@ struct Request<'a> {
 impl QueueService {
     pub(super) fn stats(&mut self, body: &[u8], call: Call<'_, '_>) -> Answered {
         let body = if body.is_empty() { b"{}" } else { body };
-        let found =
-            parse::<Request<'_>>(body, r#"{"queue": "a name"} or {}"#).and_then(|request| {
-                request
-                    .queue
-                    .map(|name| self.find(Some(&*name)))
-                    .transpose()
-            });
+        let found = parse::<Request<'_>>(body, r#"{"queue": "a name"} or {}"#)
+            .and_then(|request| request.queue.map(|name| self.find(Some(&*name))).transpose());
         match found {
             Ok(Some(queue)) => self.order(queue, call, Order::Stats),
             Ok(None) => self.stats_of_all(call),
@@ -128,14 +121,10 @@ impl QueueService {
 
     fn stats_of_all(&mut self, call: Call<'_, '_>) -> Answered {
         let awaited = self.queues.keepers().count();
-        let gathering = Arc::new(Gathering {
-            awaited,
-            told: Mutex::new(BTreeMap::new()),
-        });
+        let gathering = Arc::new(Gathering { awaited, told: Mutex::new(BTreeMap::new()) });
         let (to, answered) = call.later();
         for queue in 0..awaited {
-            self.batch_unbounded(queue)
-                .push(to, Order::StatsOfAll(Arc::clone(&gathering)));
+            self.batch_unbounded(queue).push(to, Order::StatsOfAll(Arc::clone(&gathering)));
         }
         answered
     }

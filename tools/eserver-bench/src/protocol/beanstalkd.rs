@@ -23,9 +23,7 @@ impl Protocol for BeanstalkdPut {
     }
 
     fn reply(&self, input: &[u8]) -> Reply {
-        line_reply(input, |line| {
-            line.strip_prefix(b"INSERTED ").is_some_and(is_number)
-        })
+        line_reply(input, |line| line.strip_prefix(b"INSERTED ").is_some_and(is_number))
     }
 }
 

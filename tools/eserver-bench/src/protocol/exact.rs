@@ -18,9 +18,7 @@ impl Protocol for Exact {
 
     fn reply(&self, input: &[u8]) -> Reply {
         if input.starts_with(&self.reply) {
-            Reply::Expected {
-                bytes: self.reply.len(),
-            }
+            Reply::Expected { bytes: self.reply.len() }
         } else if self.reply.starts_with(input) {
             Reply::Incomplete
         } else {
@@ -37,15 +35,8 @@ mod tests {
 
     #[test]
     fn only_the_known_answer_is_expected() {
-        let exact = Exact {
-            request: b"LLEN queue\r\n".to_vec(),
-            reply: b":0\r\n".to_vec(),
-        };
-        check(
-            &exact,
-            b"LLEN queue\r\n",
-            &[(b":0\r\n", true), (b":0\r\n", true)],
-        );
+        let exact = Exact { request: b"LLEN queue\r\n".to_vec(), reply: b":0\r\n".to_vec() };
+        check(&exact, b"LLEN queue\r\n", &[(b":0\r\n", true), (b":0\r\n", true)]);
         assert_eq!(exact.reply(b":1\r\n"), Reply::Unexpected { bytes: 4 });
         assert_eq!(exact.reply(b"-"), Reply::Unexpected { bytes: 1 });
     }

@@ -41,10 +41,7 @@ impl Protocol for FramedPut {
             Some(frame) => Reply::whole(
                 frame.encoded_bytes(),
                 frame.command == PUT
-                    && matches!(
-                        frame.body,
-                        br#"{"msg":"success"}"# | br#"{"msg": "success"}"#
-                    ),
+                    && matches!(frame.body, br#"{"msg":"success"}"# | br#"{"msg": "success"}"#),
             ),
         }
     }

@@ -17,16 +17,10 @@ impl RedisPush {
     #[must_use]
     pub fn new(value: &str, count: usize) -> Self {
         let mut request = format!("*{}\r\n", count + 2);
-        for part in ["RPUSH", KEY]
-            .into_iter()
-            .chain(std::iter::repeat_n(value, count))
-        {
+        for part in ["RPUSH", KEY].into_iter().chain(std::iter::repeat_n(value, count)) {
             request.push_str(&format!("${}\r\n{part}\r\n", part.len()));
         }
-        Self {
-            request: request.into_bytes(),
-            values: count as u64,
-        }
+        Self { request: request.into_bytes(), values: count as u64 }
     }
 }
 
@@ -120,9 +114,6 @@ mod tests {
                 (b"$1\r\nxyz", false),
             ],
         );
-        assert_eq!(
-            RedisPop.reply(b"$18446744073709551615\r\nx"),
-            Reply::Incomplete
-        );
+        assert_eq!(RedisPop.reply(b"$18446744073709551615\r\nx"), Reply::Incomplete);
     }
 }

@@ -16,10 +16,7 @@ pub(crate) struct Misread {
 }
 
 fn misread<T>(label: impl Into<String>, help: impl Into<String>) -> Result<T, Misread> {
-    Err(Misread {
-        label: label.into(),
-        help: help.into(),
-    })
+    Err(Misread { label: label.into(), help: help.into() })
 }
 
 /// An address with its port: `127.0.0.1:8888`, `[::1]:8888`, `0.0.0.0:8888`.
@@ -39,16 +36,11 @@ pub(crate) fn parse_listen(text: &str) -> Result<SocketAddr, Misread> {
         };
     }
     if let Some((_, rest)) = text.split_once("://") {
-        return misread(
-            "a URL",
-            format!("write only the address and the port: {rest:?}"),
-        );
+        return misread("a URL", format!("write only the address and the port: {rest:?}"));
     }
     let (host, port) = text.rsplit_once(':').unwrap_or((text, ""));
     if host.is_empty() || (port.is_empty() && host.parse::<u16>().is_ok()) {
-        let port = [port, host, "8888"]
-            .into_iter()
-            .find(|part| !part.is_empty());
+        let port = [port, host, "8888"].into_iter().find(|part| !part.is_empty());
         let port = port.unwrap_or("8888");
         return misread(
             "the address is missing",
@@ -57,10 +49,7 @@ pub(crate) fn parse_listen(text: &str) -> Result<SocketAddr, Misread> {
     }
     let port = if port.is_empty() { "8888" } else { port };
     if port.parse::<u16>().is_err() {
-        return misread(
-            format!("{port:?} is not a port"),
-            "a port is a number from 0 to 65535",
-        );
+        return misread(format!("{port:?} is not a port"), "a port is a number from 0 to 65535");
     }
     match host {
         "*" => misread(
@@ -75,10 +64,9 @@ pub(crate) fn parse_listen(text: &str) -> Result<SocketAddr, Misread> {
             "the brackets around the IPv6 address are missing",
             format!("write \"[{host}]:{port}\""),
         ),
-        _ if looks_numeric(host) => misread(
-            "not an address",
-            "four numbers from 0 to 255, a colon, and the port",
-        ),
+        _ if looks_numeric(host) => {
+            misread("not an address", "four numbers from 0 to 255, a colon, and the port")
+        }
         _ => misread(
             "a host name; names are not looked up here",
             format!("write the IP address of the interface, or \"0.0.0.0:{port}\" for all"),
@@ -110,18 +98,13 @@ pub(crate) fn parse_prefix(text: &str) -> Result<IpNet, Misread> {
     }
     if let Some((host, bits)) = text.split_once('/') {
         return match host.parse::<IpAddr>() {
-            Ok(IpAddr::V4(_)) => misread(
-                format!("{bits:?} is no prefix length"),
-                "an IPv4 prefix has 0 to 32 bits",
-            ),
-            Ok(IpAddr::V6(_)) => misread(
-                format!("{bits:?} is no prefix length"),
-                "an IPv6 prefix has 0 to 128 bits",
-            ),
-            Err(_) => misread(
-                "not a prefix",
-                "write it as in \"10.0.0.0/8\" or \"fd00::/8\"",
-            ),
+            Ok(IpAddr::V4(_)) => {
+                misread(format!("{bits:?} is no prefix length"), "an IPv4 prefix has 0 to 32 bits")
+            }
+            Ok(IpAddr::V6(_)) => {
+                misread(format!("{bits:?} is no prefix length"), "an IPv6 prefix has 0 to 128 bits")
+            }
+            Err(_) => misread("not a prefix", "write it as in \"10.0.0.0/8\" or \"fd00::/8\""),
         };
     }
     if matches!(text, "*" | "all" | "any" | "") {
@@ -131,16 +114,10 @@ pub(crate) fn parse_prefix(text: &str) -> Result<IpNet, Misread> {
         );
     }
     if let Some(prefix) = wildcard(text) {
-        return misread(
-            "`*` is not part of an address",
-            format!("write \"{prefix}\""),
-        );
+        return misread("`*` is not part of an address", format!("write \"{prefix}\""));
     }
     if looks_numeric(text) {
-        return misread(
-            "not an address",
-            "an IPv4 address is four numbers from 0 to 255",
-        );
+        return misread("not an address", "an IPv4 address is four numbers from 0 to 255");
     }
     misread(
         "a host name; names are not looked up here",
@@ -156,14 +133,11 @@ fn wildcard(text: &str) -> Option<IpNet> {
     }
     let mut octets = fixed.clone();
     octets.resize(4, "0");
-    format!("{}/{}", octets.join("."), fixed.len() * 8)
-        .parse()
-        .ok()
+    format!("{}/{}", octets.join("."), fixed.len() * 8).parse().ok()
 }
 
 fn looks_numeric(text: &str) -> bool {
-    text.chars()
-        .all(|character| character.is_ascii_digit() || character == '.')
+    text.chars().all(|character| character.is_ascii_digit() || character == '.')
 }
 
 #[cfg(test)]
@@ -172,12 +146,7 @@ mod tests {
 
     #[test]
     fn addresses_of_both_families_are_read() {
-        for text in [
-            "127.0.0.1:0",
-            "0.0.0.0:65535",
-            "[::1]:8888",
-            "[fe80::1%2]:80",
-        ] {
+        for text in ["127.0.0.1:0", "0.0.0.0:65535", "[::1]:8888", "[fe80::1%2]:80"] {
             assert_eq!(parse_listen(text).unwrap(), text.parse().unwrap());
         }
         for (text, prefix) in [
@@ -187,11 +156,7 @@ mod tests {
             ("10.0.0.0/8", "10.0.0.0/8"),
             ("fd00::/8", "fd00::/8"),
         ] {
-            assert_eq!(
-                parse_prefix(text).unwrap(),
-                prefix.parse().unwrap(),
-                "{text}"
-            );
+            assert_eq!(parse_prefix(text).unwrap(), prefix.parse().unwrap(), "{text}");
         }
     }
 
@@ -199,31 +164,15 @@ mod tests {
     fn what_was_meant_is_said() {
         for (text, label, help) in [
             ("127.0.0.1", "the port is missing", "\"127.0.0.1:8888\""),
-            (
-                "::1",
-                "the port is missing, or the brackets",
-                "\"[::1]:8888\"",
-            ),
-            (
-                "::1:9000",
-                "the port is missing, or the brackets",
-                "\"[::1]:9000\" if 9000 is",
-            ),
+            ("::1", "the port is missing, or the brackets", "\"[::1]:8888\""),
+            ("::1:9000", "the port is missing, or the brackets", "\"[::1]:9000\" if 9000 is"),
             ("8888", "the address is missing", "\"0.0.0.0:8888\" for all"),
             (":80", "the address is missing", "\"127.0.0.1:80\" for this"),
             ("", "the address is missing", "\"127.0.0.1:8888\""),
             ("*:80", "`*` is not an address", "\"[::]:80\""),
-            (
-                "localhost:80",
-                "a host name",
-                "\"127.0.0.1:80\", \"[::1]:80\"",
-            ),
+            ("localhost:80", "a host name", "\"127.0.0.1:80\", \"[::1]:80\""),
             ("localhost", "a host name", "\"127.0.0.1:8888\""),
-            (
-                "db.example:80",
-                "a host name",
-                "the IP address of the interface",
-            ),
+            ("db.example:80", "a host name", "the IP address of the interface"),
             ("127.0.0.1:70000", "\"70000\" is not a port", "0 to 65535"),
             ("127.0.0.1:http", "\"http\" is not a port", "0 to 65535"),
             ("127.0.0.256:80", "not an address", "0 to 255"),

@@ -22,15 +22,9 @@ pub(crate) fn flag(
         return Err(match meant(path) {
             _ if key::sections().contains(&path) => {
                 let names: Vec<&str> = key::within(path).map(|key| key.path).collect();
-                mistake.help(format!(
-                    "[{path}] is a section, its keys are {}",
-                    names.join(", ")
-                ))
+                mistake.help(format!("[{path}] is a section, its keys are {}", names.join(", ")))
             }
-            Some(key) => Mistake {
-                label: format!("did you mean `{}`?", key.path),
-                ..mistake
-            },
+            Some(key) => Mistake { label: format!("did you mean `{}`?", key.path), ..mistake },
             None => mistake.help("`eserver check` prints all keys"),
         });
     };
@@ -43,17 +37,11 @@ pub(crate) fn variable(text: &str, name: Range<usize>) -> Result<Given<'_>, Mist
     if let Some(key) = key::KEYS.iter().find(|key| key.variable() == variable) {
         return given(key, text, name.end + 1..text.len());
     }
-    let path = variable
-        .trim_start_matches("ESERVER__")
-        .to_lowercase()
-        .replace("__", ".");
+    let path = variable.trim_start_matches("ESERVER__").to_lowercase().replace("__", ".");
     let title = format!("the environment variable {variable} names no key");
     let mistake = Mistake::new(name, title, "no such key");
     Err(match key::find(&path).or_else(|| meant(&path)) {
-        Some(key) => Mistake {
-            label: format!("did you mean {}?", key.variable()),
-            ..mistake
-        },
+        Some(key) => Mistake { label: format!("did you mean {}?", key.variable()), ..mistake },
         None => mistake.help("the name is ESERVER__SECTION__KEY, as in ESERVER__QUEUE__LISTEN"),
     })
 }
@@ -87,11 +75,7 @@ pub(crate) fn given<'s>(
     } else {
         Spanned::new(0..raw.len(), bare(raw))
     };
-    Ok(Given {
-        key,
-        value: parsed,
-        offset: value.start,
-    })
+    Ok(Given { key, value: parsed, offset: value.start })
 }
 
 /// Whether a text starts as a TOML list of texts does.

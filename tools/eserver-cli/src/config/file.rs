@@ -23,15 +23,9 @@ pub(crate) struct Given<'s> {
 pub(crate) fn read(text: &str) -> (Vec<Given<'_>>, Vec<Mistake>) {
     let (table, errors) = DeTable::parse_recoverable(text);
     let broken = Broken::new(text, &errors);
-    let mut walk = Walk {
-        given: Vec::new(),
-        mistakes: Vec::new(),
-    };
+    let mut walk = Walk { given: Vec::new(), mistakes: Vec::new() };
     walk.table("", table.into_inner());
-    let Walk {
-        mut given,
-        mut mistakes,
-    } = walk;
+    let Walk { mut given, mut mistakes } = walk;
     // What the parser made up to go on must not be complained about a second time.
     mistakes.retain(|mistake| !broken.touches(&mistake.span));
     given.retain(|given| !broken.touches(&given.value.span()));
@@ -58,11 +52,7 @@ impl<'s> Walk<'s> {
                     mistake.span = name.span();
                     self.mistakes.push(mistake);
                 } else {
-                    self.given.push(Given {
-                        key,
-                        value,
-                        offset: 0,
-                    });
+                    self.given.push(Given { key, value, offset: 0 });
                 }
             } else if key::sections().contains(&path.as_str()) {
                 match value.into_inner() {
@@ -72,8 +62,7 @@ impl<'s> Walk<'s> {
             } else if is_table && section.is_empty() {
                 self.mistakes.push(unknown_section(&path, &name));
             } else {
-                self.mistakes
-                    .push(unknown_key(section, name.get_ref(), &name));
+                self.mistakes.push(unknown_key(section, name.get_ref(), &name));
             }
         }
     }
@@ -91,24 +80,14 @@ fn unknown_section<T>(section: &str, at: &Spanned<T>) -> Mistake {
     let sections = key::sections();
     let mistake = Mistake::new(at.span(), format!("unknown section [{section}]"), "");
     match nearest(section, sections.iter().copied()) {
-        Some(meant) => Mistake {
-            label: format!("did you mean [{meant}]?"),
-            ..mistake
-        },
-        None => Mistake {
-            label: "no such section".to_owned(),
-            ..mistake
-        }
-        .help(format!("the sections are [{}]", sections.join("], ["))),
+        Some(meant) => Mistake { label: format!("did you mean [{meant}]?"), ..mistake },
+        None => Mistake { label: "no such section".to_owned(), ..mistake }
+            .help(format!("the sections are [{}]", sections.join("], ["))),
     }
 }
 
 fn unknown_key<T>(section: &str, name: &str, at: &Spanned<T>) -> Mistake {
-    let path = if section.is_empty() {
-        name.to_owned()
-    } else {
-        format!("{section}.{name}")
-    };
+    let path = if section.is_empty() { name.to_owned() } else { format!("{section}.{name}") };
     let title = format!("unknown key `{path}`");
     let Some(meant) = meant(&path) else {
         let names: Vec<&str> = key::within(section).map(Key::name).collect();

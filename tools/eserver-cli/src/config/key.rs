@@ -67,14 +67,11 @@ pub(crate) const KEYS: &[Key] = &[
         kind: Kind::Integer { min: 0, max: 1024 },
         default: "0",
         reload: Reload::Start,
-        doc: "Threads that serve connections; 0 means one per core.",
+        doc: "Threads that serve connections; 0 means one per core, but for one core left to the disk.",
     },
     Key {
         path: "shutdown_timeout_s",
-        kind: Kind::Integer {
-            min: 0,
-            max: 86_400,
-        },
+        kind: Kind::Integer { min: 0, max: 86_400 },
         default: "30",
         reload: Reload::Signal,
         doc: "Seconds to finish what is in flight after SIGTERM; what is left then is cut off.",
@@ -102,10 +99,7 @@ pub(crate) const KEYS: &[Key] = &[
     },
     Key {
         path: "queue.length_max",
-        kind: Kind::Integer {
-            min: 1,
-            max: 1_000_000_000,
-        },
+        kind: Kind::Integer { min: 1, max: 1_000_000_000 },
         default: "1_000_000",
         reload: Reload::Start,
         doc: "Messages a queue holds; `full` says what happens to one more.",
@@ -126,30 +120,21 @@ pub(crate) const KEYS: &[Key] = &[
     },
     Key {
         path: "queue.sync_interval_ms",
-        kind: Kind::Integer {
-            min: 1,
-            max: 60_000,
-        },
+        kind: Kind::Integer { min: 1, max: 60_000 },
         default: "100",
         reload: Reload::Start,
         doc: "Milliseconds between two syncs when sync = \"interval\"; power loss costs that much.",
     },
     Key {
         path: "limits.connections_max",
-        kind: Kind::Integer {
-            min: 1,
-            max: 16_777_216,
-        },
+        kind: Kind::Integer { min: 1, max: 16_777_216 },
         default: "1_000_000",
         reload: Reload::Signal,
         doc: "Connections held at once; one more is told so and closed.",
     },
     Key {
         path: "limits.connections_per_address_max",
-        kind: Kind::Integer {
-            min: 1,
-            max: 16_777_216,
-        },
+        kind: Kind::Integer { min: 1, max: 16_777_216 },
         default: "20_000",
         reload: Reload::Signal,
         doc: "Connections held at once from one address; one more is told so and closed.",
@@ -163,20 +148,14 @@ pub(crate) const KEYS: &[Key] = &[
     },
     Key {
         path: "limits.idle_timeout_s",
-        kind: Kind::Integer {
-            min: 0,
-            max: 31_536_000,
-        },
+        kind: Kind::Integer { min: 0, max: 31_536_000 },
         default: "3_600",
         reload: Reload::Signal,
         doc: "Seconds without a request after which a connection is closed; 0 means never.",
     },
     Key {
         path: "limits.outbox_bytes_max",
-        kind: Kind::Integer {
-            min: 1_024,
-            max: 1_073_741_824,
-        },
+        kind: Kind::Integer { min: 1_024, max: 1_073_741_824 },
         default: "262_144",
         reload: Reload::Signal,
         doc: "Bytes kept for a peer that does not read; past it that peer is not served further.",
@@ -200,16 +179,12 @@ pub(crate) const KEYS: &[Key] = &[
 impl Key {
     /// The section this key stands in; empty for the top of the file.
     pub(crate) fn section(&self) -> &'static str {
-        self.path
-            .rsplit_once('.')
-            .map_or("", |(section, _)| section)
+        self.path.rsplit_once('.').map_or("", |(section, _)| section)
     }
 
     /// Its name within its section.
     pub(crate) fn name(&self) -> &'static str {
-        self.path
-            .rsplit_once('.')
-            .map_or(self.path, |(_, name)| name)
+        self.path.rsplit_once('.').map_or(self.path, |(_, name)| name)
     }
 
     /// The environment variable that sets it.
@@ -290,11 +265,7 @@ mod tests {
     #[test]
     fn paths_are_unique_and_sections_stay_together() {
         for (index, key) in KEYS.iter().enumerate() {
-            assert!(
-                KEYS[..index].iter().all(|other| other.path != key.path),
-                "{}",
-                key.path
-            );
+            assert!(KEYS[..index].iter().all(|other| other.path != key.path), "{}", key.path);
         }
         // `sections` only drops neighbors, so a section in two pieces would show up twice.
         assert_eq!(sections(), ["queue", "limits", "log"]);
@@ -313,9 +284,6 @@ mod tests {
     #[test]
     fn numbers_are_grouped_from_five_digits_on() {
         let texts = [0, 999, 3600, 10_000, 262_144, 1_000_000].map(grouped);
-        assert_eq!(
-            texts,
-            ["0", "999", "3600", "10_000", "262_144", "1_000_000"]
-        );
+        assert_eq!(texts, ["0", "999", "3600", "10_000", "262_144", "1_000_000"]);
     }
 }

@@ -53,12 +53,7 @@ impl Mistake {
         title: impl Into<String>,
         label: impl Into<String>,
     ) -> Self {
-        Mistake {
-            span,
-            title: title.into(),
-            label: label.into(),
-            help: None,
-        }
+        Mistake { span, title: title.into(), label: label.into(), help: None }
     }
 
     /// The same with advice.
@@ -77,30 +72,18 @@ impl Mistake {
 impl Problem {
     /// An error in the source of this index.
     pub(crate) fn error(source: usize, mistake: Mistake) -> Self {
-        Problem {
-            severity: Severity::Error,
-            source: Some(source),
-            mistake,
-        }
+        Problem { severity: Severity::Error, source: Some(source), mistake }
     }
 
     /// A note on the source of this index; without one, it is about a default.
     pub(crate) fn note(source: Option<usize>, mistake: Mistake) -> Self {
-        Problem {
-            severity: Severity::Note,
-            source,
-            mistake,
-        }
+        Problem { severity: Severity::Note, source, mistake }
     }
 
     /// An error outside of any text, such as a file that cannot be read.
     pub(crate) fn elsewhere(title: impl Into<String>, help: impl Into<String>) -> Self {
         let mistake = Mistake::new(0..0, title, "").help(help);
-        Problem {
-            severity: Severity::Error,
-            source: None,
-            mistake,
-        }
+        Problem { severity: Severity::Error, source: None, mistake }
     }
 }
 
@@ -122,10 +105,7 @@ impl Problems {
     }
 
     fn errors(&self) -> usize {
-        self.list
-            .iter()
-            .filter(|problem| problem.severity == Severity::Error)
-            .count()
+        self.list.iter().filter(|problem| problem.severity == Severity::Error).count()
     }
 
     /// Everything as a person reads it: line, column, the line itself and a caret under it.
@@ -149,11 +129,7 @@ impl Problems {
             return;
         }
         let color = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-        let renderer = if color {
-            Renderer::styled()
-        } else {
-            Renderer::plain()
-        };
+        let renderer = if color { Renderer::styled() } else { Renderer::plain() };
         eprintln!("{}", self.render(&renderer).trim_end());
     }
 

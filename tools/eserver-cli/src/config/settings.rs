@@ -26,11 +26,7 @@ impl Settings {
         let setting = |key: &'static Key| {
             let value = DeValue::parse(key.default).expect("a default in KEYS is TOML");
             let value = value::check(key, &value).expect("a default in KEYS fits its kind");
-            Setting {
-                key,
-                value,
-                origin: Origin::Default,
-            }
+            Setting { key, value, origin: Origin::Default }
         };
         Settings(KEYS.iter().map(setting).collect())
     }
@@ -49,10 +45,7 @@ impl Settings {
 
     fn index(&self, path: &str) -> usize {
         let is_it = |setting: &Setting| setting.key.path == path;
-        self.0
-            .iter()
-            .position(is_it)
-            .expect("only keys of KEYS are asked for")
+        self.0.iter().position(is_it).expect("only keys of KEYS are asked for")
     }
 
     /// The settings whose values differ from those in `before`: what a reload is about.
@@ -61,9 +54,7 @@ impl Settings {
         before: &'a Settings,
     ) -> impl Iterator<Item = &'a Setting> {
         let pairs = self.0.iter().zip(&before.0);
-        pairs
-            .filter(|(now, before)| now.value != before.value)
-            .map(|(now, _)| now)
+        pairs.filter(|(now, before)| now.value != before.value).map(|(now, _)| now)
     }
 
     /// The whole as TOML, each value with its origin behind it.
@@ -76,12 +67,7 @@ impl Settings {
             .map(|setting| format!("{} = {}", setting.key.name(), setting.value))
             .collect();
         // One very long list must not push the origins of all others out of sight.
-        let width = lines
-            .iter()
-            .map(String::len)
-            .filter(|width| *width <= 48)
-            .max()
-            .unwrap_or(0);
+        let width = lines.iter().map(String::len).filter(|width| *width <= 48).max().unwrap_or(0);
         let mut text = String::new();
         let mut section = "";
         for (setting, line) in self.0.iter().zip(&lines) {
@@ -116,12 +102,7 @@ mod tests {
         for setting in &settings.0 {
             let printed = setting.value.to_string();
             let plain = |text: &str| text.replace('_', "");
-            assert_eq!(
-                plain(&printed),
-                plain(setting.key.default),
-                "{}",
-                setting.key.path
-            );
+            assert_eq!(plain(&printed), plain(setting.key.default), "{}", setting.key.path);
         }
     }
 
@@ -129,9 +110,7 @@ mod tests {
     fn what_is_printed_is_toml_with_every_key() {
         for explain in [false, true] {
             let text = Settings::defaults().to_toml(explain);
-            let table: toml::Table = text
-                .parse()
-                .unwrap_or_else(|error| panic!("{error}\n{text}"));
+            let table: toml::Table = text.parse().unwrap_or_else(|error| panic!("{error}\n{text}"));
             for key in KEYS {
                 let mut value = &toml::Value::Table(table.clone());
                 for part in key.path.split('.') {
@@ -146,21 +125,10 @@ mod tests {
         let before = Settings::defaults();
         let mut after = before.clone();
         let length = before.get("queue.length_max");
-        after.set(
-            length.key,
-            Value::Integer(7),
-            Origin::Flag("--set".to_owned()),
-        );
+        after.set(length.key, Value::Integer(7), Origin::Flag("--set".to_owned()));
         let level = before.get("log.level");
-        after.set(
-            level.key,
-            level.value.clone(),
-            Origin::Flag("--set".to_owned()),
-        );
-        let changed: Vec<_> = after
-            .changed_since(&before)
-            .map(|one| one.key.path)
-            .collect();
+        after.set(level.key, level.value.clone(), Origin::Flag("--set".to_owned()));
+        let changed: Vec<_> = after.changed_since(&before).map(|one| one.key.path).collect();
         assert_eq!(changed, ["queue.length_max"]);
     }
 }

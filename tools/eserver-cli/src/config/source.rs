@@ -57,10 +57,9 @@ impl Source {
     pub(crate) fn origin(&self, span: &Range<usize>) -> Origin {
         let until = |end: char| self.text.split(end).next().unwrap_or_default().to_owned();
         match &self.kind {
-            SourceKind::File(path) => Origin::File {
-                path: path.clone(),
-                line: self.line_index(span.start) + 1,
-            },
+            SourceKind::File(path) => {
+                Origin::File { path: path.clone(), line: self.line_index(span.start) + 1 }
+            }
             SourceKind::Environment => Origin::Environment(until('=')),
             SourceKind::Flag(_) => Origin::Flag(until(' ')),
         }
@@ -68,11 +67,7 @@ impl Source {
 
     /// The line the byte at `offset` stands in, counted from 0.
     pub(crate) fn line_index(&self, offset: usize) -> usize {
-        let before = self
-            .text
-            .as_bytes()
-            .get(..offset)
-            .unwrap_or(self.text.as_bytes());
+        let before = self.text.as_bytes().get(..offset).unwrap_or(self.text.as_bytes());
         before.iter().filter(|byte| **byte == b'\n').count()
     }
 }

@@ -72,11 +72,7 @@ impl Sources {
         let mut settings = Settings::defaults();
         for (index, source) in sources.iter().enumerate() {
             let (given, mistakes) = read(source);
-            problems.extend(
-                mistakes
-                    .into_iter()
-                    .map(|mistake| Problem::error(index, mistake)),
-            );
+            problems.extend(mistakes.into_iter().map(|mistake| Problem::error(index, mistake)));
             for Given { key, value, offset } in given {
                 match value::check(key, &value) {
                     Ok(checked) => {
@@ -88,9 +84,7 @@ impl Sources {
                         settings.set(key, checked, source.origin(&span));
                     }
                     Err(mistakes) => problems.extend(
-                        mistakes
-                            .into_iter()
-                            .map(|one| Problem::error(index, one.shifted(offset))),
+                        mistakes.into_iter().map(|one| Problem::error(index, one.shifted(offset))),
                     ),
                 }
             }
@@ -101,12 +95,7 @@ impl Sources {
         if problems.has_errors() {
             return Err(problems);
         }
-        Ok(Loaded {
-            config,
-            settings,
-            notes: problems,
-            file,
-        })
+        Ok(Loaded { config, settings, notes: problems, file })
     }
 
     /// The texts in the order in which they override each other, and the file among them.
@@ -168,20 +157,14 @@ impl ConfigFile {
                 ));
             }
         };
-        String::from_utf8(bytes)
-            .map(|text| Some((path.clone(), text)))
-            .map_err(|error| {
-                let valid = error.utf8_error().valid_up_to();
-                let line = error.as_bytes()[..valid]
-                    .iter()
-                    .filter(|byte| **byte == b'\n')
-                    .count()
-                    + 1;
-                Problem::elsewhere(
-                    format!("the configuration file {shown} is not UTF-8 text: see line {line}"),
-                    "TOML is always UTF-8",
-                )
-            })
+        String::from_utf8(bytes).map(|text| Some((path.clone(), text))).map_err(|error| {
+            let valid = error.utf8_error().valid_up_to();
+            let line = error.as_bytes()[..valid].iter().filter(|byte| **byte == b'\n').count() + 1;
+            Problem::elsewhere(
+                format!("the configuration file {shown} is not UTF-8 text: see line {line}"),
+                "TOML is always UTF-8",
+            )
+        })
     }
 }
 
@@ -192,10 +175,7 @@ impl Flag {
             Flag::Set(assignment) => (None, format!("--set {assignment}")),
             Flag::Own(flag, key, value) => (Some(*key), format!("{flag} {value}")),
         };
-        Source {
-            kind: SourceKind::Flag(key),
-            text,
-        }
+        Source { kind: SourceKind::Flag(key), text }
     }
 }
 
@@ -225,10 +205,8 @@ fn read(source: &Source) -> (Vec<Given<'_>>, Vec<Mistake>) {
                     assignment::flag(text, start..end, end + 1..text.len())
                 }
                 None => {
-                    Err(
-                        Mistake::new(start..text.len(), "--set takes KEY=VALUE", "no `=` here")
-                            .help("for example --set queue.listen=127.0.0.1:9000"),
-                    )
+                    Err(Mistake::new(start..text.len(), "--set takes KEY=VALUE", "no `=` here")
+                        .help("for example --set queue.listen=127.0.0.1:9000"))
                 }
             })
         }
@@ -249,11 +227,7 @@ fn doubt(value: &Value, given: &Spanned<DeValue<'_>>) -> Option<Mistake> {
         .iter()
         .zip(given.get_ref().as_array()?.iter())
         .find(|(prefix, _)| loose(prefix))?;
-    let label = format!(
-        "all of {} is let in, not only {}",
-        prefix.trunc(),
-        prefix.addr()
-    );
+    let label = format!("all of {} is let in, not only {}", prefix.trunc(), prefix.addr());
     let title = format!("the prefix {prefix} is wider than the address in it");
     let help = format!("write \"{}\" or \"{}\"", prefix.trunc(), prefix.addr());
     Some(Mistake::new(item.span(), title, label).help(help))
@@ -263,20 +237,14 @@ fn doubt(value: &Value, given: &Spanned<DeValue<'_>>) -> Option<Mistake> {
 fn contradictions(settings: &Settings, config: &Config) -> Vec<Problem> {
     let mut notes = Vec::new();
     let mut note = |title: String, help: &str| {
-        notes.push(Problem::note(
-            None,
-            Mistake::new(0..0, title, "").help(help),
-        ));
+        notes.push(Problem::note(None, Mistake::new(0..0, title, "").help(help)));
     };
     let interval = settings.get("queue.sync_interval_ms");
     if interval.origin != Origin::Default && !matches!(config.queue.sync, super::Sync::Interval(_))
     {
         let sync = &settings.get("queue.sync").value;
         note(
-            format!(
-                "`queue.sync_interval_ms` ({}) has no effect: sync is {sync}",
-                interval.origin
-            ),
+            format!("`queue.sync_interval_ms` ({}) has no effect: sync is {sync}", interval.origin),
             "it counts with sync = \"interval\"",
         );
     }

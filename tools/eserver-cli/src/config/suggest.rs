@@ -12,11 +12,7 @@ pub(crate) fn nearest<'a>(
         .map(|candidate| {
             let plain = candidate.replace('-', "_");
             let begins = word.len() >= 3 && plain.starts_with(&word);
-            let distance = if begins {
-                0
-            } else {
-                strsim::damerau_levenshtein(&word, &plain)
-            };
+            let distance = if begins { 0 } else { strsim::damerau_levenshtein(&word, &plain) };
             (distance, candidate)
         })
         .filter(|(distance, candidate)| *distance <= (candidate.len() / 3).max(1))

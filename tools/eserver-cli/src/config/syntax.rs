@@ -16,8 +16,6 @@ pub(crate) struct Broken<'s> {
     /// In the parser's order, at most one for each line: what follows on a line mostly follows from
     /// the first.
     mistakes: Vec<Mistake>,
-    /// Where the parser lost its way: from here on it takes keys and sections for items of a list.
-    lost: usize,
     /// Broken `[section]` lines, below which keys seem to be another section's.
     headers: Vec<Range<usize>>,
 }
@@ -25,27 +23,22 @@ pub(crate) struct Broken<'s> {
 impl<'s> Broken<'s> {
     /// What the parser complained about.
     pub(crate) fn new(text: &'s str, errors: &[toml::de::Error]) -> Self {
-        let mut broken = Broken {
-            text,
-            mistakes: Vec::new(),
-            lost: usize::MAX,
-            headers: Vec::new(),
-        };
+        let mut broken = Broken { text, mistakes: Vec::new(), headers: Vec::new() };
+        // Past the first sign of an open list the parser takes keys and sections for its items.
+        let mut lost = usize::MAX;
         for error in errors {
             let start = error.span().map_or(text.len(), |span| span.start);
             let line = line_at(text, start);
-            if start >= broken.lost || broken.is_broken(&line) {
+            if start >= lost || broken.is_broken(&line) {
                 continue;
             }
             if is_header(text, &line) && error.message() != DUPLICATE {
                 broken.headers.push(line.clone());
             }
             if error.message().contains("array") && is_blank(text, line.start..start) {
-                broken.lost = start;
+                lost = start;
                 let label = "expected `]` or `,`: the list above is not closed";
-                broken
-                    .mistakes
-                    .push(Mistake::new(start..start, TITLE, label));
+                broken.mistakes.push(Mistake::new(start..start, TITLE, label));
             } else {
                 let mistake = unquoted(text, line, start).unwrap_or_else(|| plain(text, error));
                 broken.mistakes.push(mistake);
@@ -56,14 +49,14 @@ impl<'s> Broken<'s> {
 
     /// Whether what stands at `span` may be made up by the parser, so that it says nothing new.
     ///
-    /// That is what shares a line with an error, what follows an open list, and what stands below a
-    /// broken `[section]` line, because TOML takes it for another section's.
+    /// That is what shares a line with an error, as an open list does, and what stands below a broken
+    /// `[section]` line, because TOML takes it for another section's.
     pub(crate) fn touches(&self, span: &Range<usize>) -> bool {
         let shares_line = self.mistakes.iter().any(|mistake| {
             let line = line_at(self.text, mistake.span.start);
             span.start <= line.end && line.start <= span.end
         });
-        shares_line || span.end >= self.lost || self.is_below_broken_header(span.start)
+        shares_line || self.is_below_broken_header(span.start)
     }
 
     fn is_below_broken_header(&self, offset: usize) -> bool {
@@ -80,9 +73,7 @@ impl<'s> Broken<'s> {
     }
 
     fn is_broken(&self, line: &Range<usize>) -> bool {
-        self.mistakes
-            .iter()
-            .any(|mistake| line_at(self.text, mistake.span.start) == *line)
+        self.mistakes.iter().any(|mistake| line_at(self.text, mistake.span.start) == *line)
     }
 
     /// The mistakes, to be reported.
@@ -92,8 +83,7 @@ impl<'s> Broken<'s> {
 }
 
 fn is_header(text: &str, line: &Range<usize>) -> bool {
-    text.get(line.clone())
-        .is_some_and(|line| line.trim_start().starts_with('['))
+    text.get(line.clone()).is_some_and(|line| line.trim_start().starts_with('['))
 }
 
 fn is_blank(text: &str, span: Range<usize>) -> bool {
@@ -126,16 +116,11 @@ fn unquoted(text: &str, line: Range<usize>, error_start: usize) -> Option<Mistak
     let bare = value.trim();
     if bare.is_empty() {
         let end = line.start + content.trim_end().len();
-        return Some(Mistake::new(
-            end..end,
-            TITLE,
-            "a value is missing after `=`",
-        ));
+        return Some(Mistake::new(end..end, TITLE, "a value is missing after `=`"));
     }
     let is_text = !bare.contains(['"', '\'', '[', ']', '{', '}', '=']);
-    let is_number = key::KEYS
-        .iter()
-        .any(|key| key.name() == name && matches!(key.kind, Kind::Integer { .. }));
+    let is_number =
+        key::KEYS.iter().any(|key| key.name() == name && matches!(key.kind, Kind::Integer { .. }));
     if !is_text || is_number {
         return None;
     }
@@ -148,10 +133,7 @@ fn unquoted(text: &str, line: Range<usize>, error_start: usize) -> Option<Mistak
 fn line_at(text: &str, offset: usize) -> Range<usize> {
     let bytes = text.as_bytes();
     let offset = offset.min(bytes.len());
-    let start = bytes[..offset]
-        .iter()
-        .rposition(|byte| *byte == b'\n')
-        .map_or(0, |at| at + 1);
+    let start = bytes[..offset].iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
     let end = bytes[offset..].iter().position(|byte| *byte == b'\n');
     start..end.map_or(bytes.len(), |at| offset + at)
 }

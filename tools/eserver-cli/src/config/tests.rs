@@ -32,9 +32,7 @@ impl Case<'_> {
             flags: sets.chain(self.data_dir.map(own)).collect(),
         };
         let shown = format!("{}/", directory.path().display());
-        sources
-            .load()
-            .map_err(|problems| problems.to_string().replace(&shown, ""))
+        sources.load().map_err(|problems| problems.to_string().replace(&shown, ""))
     }
 
     #[track_caller]
@@ -44,10 +42,7 @@ impl Case<'_> {
 }
 
 fn file(text: &str) -> Case<'_> {
-    Case {
-        file: text,
-        ..Case::default()
-    }
+    Case { file: text, ..Case::default() }
 }
 
 /// A file, and everything that is said about it.
@@ -60,20 +55,11 @@ fn check(text: &str, expected: &str) {
 /// One line of a file below `[queue]`, and three things said about it: title, label, help.
 #[track_caller]
 fn check_line(line: &str, title: &str, label: &str, help: &str) {
-    let problems = file(&format!("[queue]\n{line}\n"))
-        .load()
-        .map(|loaded| loaded.config);
+    let problems = file(&format!("[queue]\n{line}\n")).load().map(|loaded| loaded.config);
     let problems = problems.unwrap_err();
-    assert!(
-        problems.starts_with(&format!("error: {title}\n")),
-        "{problems}"
-    );
+    assert!(problems.starts_with(&format!("error: {title}\n")), "{problems}");
     assert!(problems.contains(&format!("^ {label}")), "{problems}");
-    assert_eq!(
-        problems.contains("= help: "),
-        !help.is_empty(),
-        "{problems}"
-    );
+    assert_eq!(problems.contains("= help: "), !help.is_empty(), "{problems}");
     assert!(problems.contains(help), "{problems}");
     assert_eq!(problems.matches("error: ").count(), 1, "{problems}");
 }
@@ -82,15 +68,12 @@ fn check_line(line: &str, title: &str, label: &str, help: &str) {
 fn an_empty_file_means_the_defaults() {
     let config = file("").good().config;
     assert_eq!(config.data_dir, PathBuf::from("eserver-data"));
-    assert!(config.shards >= 1, "0 means one per core");
+    assert!(config.shards >= 1, "0 means as many as suit the machine");
     assert_eq!(config.shutdown_timeout, Duration::from_secs(30));
     assert_eq!(config.queue.listen, ["127.0.0.1:8888".parse().unwrap()]);
     assert_eq!(config.queue.names, ["sql", "img"]);
     assert_eq!(config.queue.length_max, 1_000_000);
-    assert_eq!(
-        (config.queue.full, config.queue.sync),
-        (Full::Reject, Sync::Always)
-    );
+    assert_eq!((config.queue.full, config.queue.sync), (Full::Reject, Sync::Always));
     assert_eq!(config.limits.connections_max, 1_000_000);
     assert_eq!(config.limits.connections_per_address_max, 20_000);
     assert_eq!(config.limits.request_head_timeout, Duration::from_secs(10));
@@ -129,22 +112,13 @@ format = "json"
     .good();
     assert!(loaded.notes.is_empty(), "{}", loaded.notes);
     let config = loaded.config;
-    assert_eq!(
-        (config.shards, config.shutdown_timeout),
-        (3, Duration::ZERO)
-    );
+    assert_eq!((config.shards, config.shutdown_timeout), (3, Duration::ZERO));
     assert_eq!(config.queue.listen.len(), 3);
-    assert_eq!(
-        config.queue.allow,
-        ["::/0", "10.0.0.0/8"].map(|text| text.parse().unwrap())
-    );
+    assert_eq!(config.queue.allow, ["::/0", "10.0.0.0/8"].map(|text| text.parse().unwrap()));
     assert!(config.queue.names.is_empty());
     assert_eq!(config.queue.length_max, 16);
     assert_eq!(config.queue.full, Full::OverwriteOldest);
-    assert_eq!(
-        config.queue.sync,
-        Sync::Interval(Duration::from_millis(250))
-    );
+    assert_eq!(config.queue.sync, Sync::Interval(Duration::from_millis(250)));
     assert_eq!(config.limits.outbox_bytes_max, 1024);
     assert_eq!(config.log.format, LogFormat::Json);
 }
@@ -166,9 +140,7 @@ fn flag_over_environment_over_file_over_default() {
     let shown = |path: &str| {
         let setting = loaded.settings.get(path);
         let origin = setting.origin.to_string();
-        let origin = origin
-            .rsplit_once('/')
-            .map_or(origin.as_str(), |(_, name)| name);
+        let origin = origin.rsplit_once('/').map_or(origin.as_str(), |(_, name)| name);
         format!("{} {origin}", setting.value)
     };
     assert_eq!(shown("data_dir"), "\"/c d\" --data-dir");
@@ -191,10 +163,7 @@ fn short_texts_need_no_quotes() {
         ("queue.listen=[::1]:9000", "\"[::1]:9000\""),
         ("queue.listen=[::1]:1,[::1]:2", "[\"[::1]:1\", \"[::1]:2\"]"),
         ("queue.listen=[ '[::1]:1']", "\"[::1]:1\""),
-        (
-            "queue.listen=127.0.0.1:1,[::1]:1",
-            "[\"127.0.0.1:1\", \"[::1]:1\"]",
-        ),
+        ("queue.listen=127.0.0.1:1,[::1]:1", "[\"127.0.0.1:1\", \"[::1]:1\"]"),
         ("queue.allow=10.0.0.0/8", "[\"10.0.0.0/8\"]"),
         ("queue.full=overwrite-oldest", "\"overwrite-oldest\""),
         ("queue.length_max=1_000", "1000"),
@@ -202,17 +171,9 @@ fn short_texts_need_no_quotes() {
         ("data_dir=a=b", "\"a=b\""),
         ("log.level=info,eserver=debug", "\"info,eserver=debug\""),
     ] {
-        let loaded = Case {
-            set: &[set],
-            ..Case::default()
-        }
-        .good();
+        let loaded = Case { set: &[set], ..Case::default() }.good();
         let (path, _) = set.split_once('=').unwrap();
-        assert_eq!(
-            loaded.settings.get(path).value.to_string(),
-            expected,
-            "{set}"
-        );
+        assert_eq!(loaded.settings.get(path).value.to_string(), expected, "{set}");
     }
 }
 
@@ -292,67 +253,21 @@ error: `data_dir` is empty
 #[test]
 fn a_key_is_found_where_it_was_meant() {
     for (text, title, label) in [
-        (
-            "data_dri = 1",
-            "unknown key `data_dri`",
-            "did you mean `data_dir`?",
-        ),
-        (
-            "listen = 1",
-            "unknown key `listen`",
-            "`listen` belongs in [queue]",
-        ),
-        (
-            "[queue]\nshards = 1",
-            "unknown key `queue.shards`",
-            "`shards` belongs at the top of the",
-        ),
-        (
-            "[queue]\nidle = 1",
-            "unknown key `queue.idle`",
-            "did you mean `idle_timeout_s`, in [lim",
-        ),
-        (
-            "[queue]\ncolor = 1",
-            "unknown key `queue.color`",
-            "no such key",
-        ),
+        ("data_dri = 1", "unknown key `data_dri`", "did you mean `data_dir`?"),
+        ("listen = 1", "unknown key `listen`", "`listen` belongs in [queue]"),
+        ("[queue]\nshards = 1", "unknown key `queue.shards`", "`shards` belongs at the top of the"),
+        ("[queue]\nidle = 1", "unknown key `queue.idle`", "did you mean `idle_timeout_s`, in [lim"),
+        ("[queue]\ncolor = 1", "unknown key `queue.color`", "no such key"),
         ("[queue]\nx.y = 1", "unknown key `queue.x`", "no such key"),
-        (
-            "[queues]\nlisten = 1",
-            "unknown section [queues]",
-            "did you mean [queue]?",
-        ),
-        (
-            "[http]\nlisten = 1",
-            "unknown section [http]",
-            "no such section",
-        ),
-        (
-            "queue = 1",
-            "`queue` is a section, not a value",
-            "write [queue] on a line",
-        ),
-        (
-            "[[queue]]\nfull = 1",
-            "`queue` is a section, not a value",
-            "write [queue] on a line",
-        ),
-        (
-            "[queue.listen]\na = 1",
-            "`queue.listen` cannot be a table",
-            "expected an address",
-        ),
+        ("[queues]\nlisten = 1", "unknown section [queues]", "did you mean [queue]?"),
+        ("[http]\nlisten = 1", "unknown section [http]", "no such section"),
+        ("queue = 1", "`queue` is a section, not a value", "write [queue] on a line"),
+        ("[[queue]]\nfull = 1", "`queue` is a section, not a value", "write [queue] on a line"),
+        ("[queue.listen]\na = 1", "`queue.listen` cannot be a table", "expected an address"),
     ] {
         let problems = file(text).load().map(|loaded| loaded.config).unwrap_err();
-        assert!(
-            problems.starts_with(&format!("error: {title}\n")),
-            "{text}\n{problems}"
-        );
-        assert!(
-            problems.contains(&format!("^ {label}")),
-            "{text}\n{problems}"
-        );
+        assert!(problems.starts_with(&format!("error: {title}\n")), "{text}\n{problems}");
+        assert!(problems.contains(&format!("^ {label}")), "{text}\n{problems}");
         assert_eq!(problems.matches("error: ").count(), 1, "{text}\n{problems}");
     }
 }
@@ -360,11 +275,8 @@ fn a_key_is_found_where_it_was_meant() {
 #[test]
 fn a_value_is_held_to_its_kind() {
     let number = "expected a whole number from 1 to 1_000_000_000";
-    for line in [
-        "length_max = 0",
-        "length_max = -1",
-        "length_max = 99_999_999_999_999_999_999_999",
-    ] {
+    for line in ["length_max = 0", "length_max = -1", "length_max = 99_999_999_999_999_999_999_999"]
+    {
         check_line(line, "`queue.length_max` is out of range", number, "");
     }
     for (value, given, help) in [
@@ -382,25 +294,10 @@ fn a_value_is_held_to_its_kind() {
     }
     let title = "`queue.full` cannot be \"overwrite\"";
     let label = "expected \"reject\" or \"overwrite-oldest\"";
-    check_line(
-        "full = \"overwrite\"",
-        title,
-        label,
-        "did you mean \"overwrite-oldest\"?",
-    );
+    check_line("full = \"overwrite\"", title, label, "did you mean \"overwrite-oldest\"?");
     let title = "`queue.names` cannot be a text";
-    check_line(
-        "names = \"sql\"",
-        title,
-        "expected a list",
-        "a list stands in brackets: [\"sql\"]",
-    );
-    check_line(
-        "listen = []",
-        "`queue.listen` is empty",
-        "expected at least one address",
-        "",
-    );
+    check_line("names = \"sql\"", title, "expected a list", "a list stands in brackets: [\"sql\"]");
+    check_line("listen = []", "`queue.listen` is empty", "expected at least one address", "");
 }
 
 #[test]
@@ -418,20 +315,10 @@ fn names_of_queues_are_names_of_directories() {
         check_line(&format!("names = [{name:?}]"), title, label, "");
     }
     let twice = "`queue.names` holds \"a\" twice";
-    check_line(
-        "names = [\"a\", \"b\", \"a\"]",
-        twice,
-        "already in the list",
-        "",
-    );
-    let problems = file("[queue]\nnames = [\"a\", \".\", \"a\", 7]")
-        .load()
-        .map(|loaded| loaded.config);
-    assert_eq!(
-        problems.unwrap_err().matches("error: ").count(),
-        3,
-        "every item on its own"
-    );
+    check_line("names = [\"a\", \"b\", \"a\"]", twice, "already in the list", "");
+    let problems =
+        file("[queue]\nnames = [\"a\", \".\", \"a\", 7]").load().map(|loaded| loaded.config);
+    assert_eq!(problems.unwrap_err().matches("error: ").count(), 3, "every item on its own");
 }
 
 #[test]
@@ -474,35 +361,20 @@ error: `queue.full` cannot be a number
 #[test]
 fn one_slip_in_the_syntax_is_one_error() {
     for (text, line, label) in [
-        (
-            "[queue\nfull = \"reject\"\nlength_max = 5\n",
-            1,
-            "unclosed table",
-        ),
+        ("[queue\nfull = \"reject\"\nlength_max = 5\n", 1, "unclosed table"),
         (
             "[queue]\nnames = [\"a\", \"b\"\nfull = \"reject\"\n[log]\nlevel = \"x\"\n",
             3,
             "expected `]`",
         ),
-        (
-            "[queue]\nfull = \"reject\nsync = \"never\"\n",
-            2,
-            "invalid basic string",
-        ),
+        ("[queue]\nfull = \"reject\nsync = \"never\"\n", 2, "invalid basic string"),
         ("shards = 1\nshards = 2\n", 2, "already written above"),
-        (
-            "[log]\n[queue]\n[log]\nlevel = \"info\"\n",
-            3,
-            "already written above",
-        ),
+        ("[log]\n[queue]\n[log]\nlevel = \"info\"\n", 3, "already written above"),
         ("shards = 1__0\n", 1, "`_` may only go between digits"),
         ("shards 3\n", 1, "key with no value: expected `=`"),
     ] {
         let problems = file(text).load().map(|loaded| loaded.config).unwrap_err();
-        assert!(
-            problems.contains(&format!(" eserver.toml:{line}:")),
-            "{text}\n{problems}"
-        );
+        assert!(problems.contains(&format!(" eserver.toml:{line}:")), "{text}\n{problems}");
         assert!(problems.contains(label), "{text}\n{problems}");
         assert_eq!(problems.matches("error: ").count(), 1, "{text}\n{problems}");
     }
@@ -521,10 +393,7 @@ fn a_file_cut_anywhere_or_with_any_byte_changed_never_panics() {
             kind: source::SourceKind::File("f".to_owned()),
             text: text.to_owned(),
         };
-        let problems = mistakes
-            .into_iter()
-            .map(|one| problem::Problem::error(0, one))
-            .collect();
+        let problems = mistakes.into_iter().map(|one| problem::Problem::error(0, one)).collect();
         Problems::new(vec![source], problems).to_string()
     };
     for (cut, _) in text.char_indices() {
@@ -543,68 +412,33 @@ fn a_file_cut_anywhere_or_with_any_byte_changed_never_panics() {
 fn what_is_probably_not_meant_is_a_note() {
     let notes = |text: &str| file(text).good().notes.to_string();
     let note = notes("[queue]\nsync_interval_ms = 5\n");
-    assert!(
-        note.contains("eserver.toml:2) has no effect: sync is \"always\""),
-        "{note}"
-    );
+    assert!(note.contains("eserver.toml:2) has no effect: sync is \"always\""), "{note}");
     let note = notes("[limits]\nconnections_max = 5\nconnections_per_address_max = 6\n");
     assert!(note.contains("it is above connections_max"), "{note}");
     let note = notes("[queue]\nallow = [\"10.0.0.5/8\"]\n");
-    assert!(
-        note.contains("^ all of 10.0.0.0/8 is let in, not only 10.0.0.5"),
-        "{note}"
-    );
+    assert!(note.contains("^ all of 10.0.0.0/8 is let in, not only 10.0.0.5"), "{note}");
     let note = notes("[queue]\nallow = []\n");
     assert!(note.contains("nobody may connect"), "{note}");
-    assert_eq!(
-        notes("[limits]\nconnections_max = 5\n"),
-        "",
-        "a default is nobody's mistake"
-    );
+    assert_eq!(notes("[limits]\nconnections_max = 5\n"), "", "a default is nobody's mistake");
 }
 
 #[test]
 fn a_file_must_be_there_when_it_is_named() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("eserver.toml");
-    let load = |file| {
-        Sources {
-            file,
-            environment: Vec::new(),
-            flags: Vec::new(),
-        }
-        .load()
-    };
-    assert_eq!(
-        load(ConfigFile::IfPresent(path.clone())).unwrap().file,
-        None
-    );
-    let problems = load(ConfigFile::Named(path.clone()))
-        .unwrap_err()
-        .to_string();
-    assert!(
-        problems.contains("eserver.toml does not exist"),
-        "{problems}"
-    );
+    let load = |file| Sources { file, environment: Vec::new(), flags: Vec::new() }.load();
+    assert_eq!(load(ConfigFile::IfPresent(path.clone())).unwrap().file, None);
+    let problems = load(ConfigFile::Named(path.clone())).unwrap_err().to_string();
+    assert!(problems.contains("eserver.toml does not exist"), "{problems}");
 
     std::fs::write(&path, b"shards = 1\ndata_dir = \"\xff\"\n").unwrap();
-    let problems = load(ConfigFile::Named(path.clone()))
-        .unwrap_err()
-        .to_string();
-    assert!(
-        problems.contains("is not UTF-8 text: see line 2"),
-        "{problems}"
-    );
+    let problems = load(ConfigFile::Named(path.clone())).unwrap_err().to_string();
+    assert!(problems.contains("is not UTF-8 text: see line 2"), "{problems}");
 
     std::fs::write(&path, "shards = 3\n").unwrap();
     let loaded = load(ConfigFile::IfPresent(path.clone())).unwrap();
     assert_eq!((loaded.config.shards, loaded.file), (3, Some(path)));
 
-    let problems = load(ConfigFile::Named(directory.path().to_owned()))
-        .unwrap_err()
-        .to_string();
-    assert!(
-        problems.contains("cannot read the configuration file"),
-        "{problems}"
-    );
+    let problems = load(ConfigFile::Named(directory.path().to_owned())).unwrap_err().to_string();
+    assert!(problems.contains("cannot read the configuration file"), "{problems}");
 }

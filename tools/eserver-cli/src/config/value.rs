@@ -40,11 +40,7 @@ pub(crate) enum Value {
 pub(crate) fn check(key: &Key, value: &Spanned<DeValue<'_>>) -> Result<Value, Vec<Mistake>> {
     match key.kind {
         Kind::Path => text(key, value).and_then(|text| match text {
-            "" => one(Mistake::new(
-                value.span(),
-                says(key, "is empty"),
-                "expected a path",
-            )),
+            "" => one(Mistake::new(value.span(), says(key, "is empty"), "expected a path")),
             _ => Ok(Value::Text(text.to_owned())),
         }),
         Kind::Integer { min, max } => integer(key, value, min..=max).map(Value::Integer),
@@ -91,11 +87,7 @@ fn given(value: &DeValue<'_>) -> &'static str {
 pub(crate) fn wrong_type(key: &Key, value: &Spanned<DeValue<'_>>) -> Mistake {
     let inner = value.get_ref();
     let title = format!("`{}` cannot be {}", key.path, given(inner));
-    let mistake = Mistake::new(
-        value.span(),
-        title,
-        format!("expected {}", key.kind.expectation()),
-    );
+    let mistake = Mistake::new(value.span(), title, format!("expected {}", key.kind.expectation()));
     match (key.kind, inner) {
         (Kind::Integer { .. }, DeValue::String(text)) if text.parse::<u64>().is_ok() => {
             mistake.help(format!("a number stands without quotes: {text}"))
@@ -108,10 +100,7 @@ pub(crate) fn wrong_type(key: &Key, value: &Spanned<DeValue<'_>>) -> Mistake {
 }
 
 fn text<'v>(key: &Key, value: &'v Spanned<DeValue<'_>>) -> Result<&'v str, Vec<Mistake>> {
-    value
-        .get_ref()
-        .as_str()
-        .ok_or_else(|| vec![wrong_type(key, value)])
+    value.get_ref().as_str().ok_or_else(|| vec![wrong_type(key, value)])
 }
 
 fn integer(
@@ -127,11 +116,7 @@ fn integer(
         .filter(|number| bounds.contains(number))
         .ok_or_else(|| {
             let label = format!("expected {}", key.kind.expectation());
-            vec![Mistake::new(
-                value.span(),
-                says(key, "is out of range"),
-                label,
-            )]
+            vec![Mistake::new(value.span(), says(key, "is out of range"), label)]
         })
 }
 
@@ -145,11 +130,7 @@ fn choice(
         return Ok(Value::Text(text.to_owned()));
     }
     let title = format!("`{}` cannot be {text:?}", key.path);
-    let mistake = Mistake::new(
-        value.span(),
-        title,
-        format!("expected {}", key.kind.expectation()),
-    );
+    let mistake = Mistake::new(value.span(), title, format!("expected {}", key.kind.expectation()));
     one(match nearest(text, words.iter().copied()) {
         Some(word) => mistake.help(format!("did you mean {word:?}?")),
         None => mistake,
@@ -197,18 +178,12 @@ fn listen(key: &Key, value: &Spanned<DeValue<'_>>) -> Result<Vec<SocketAddr>, Ve
     let read =
         |span, text: &str| parse_listen(text).map_err(|misread| unreadable(key, span, misread));
     if let Some(text) = value.get_ref().as_str() {
-        return read(value.span(), text)
-            .map(|address| vec![address])
-            .map_err(|bad| vec![bad]);
+        return read(value.span(), text).map(|address| vec![address]).map_err(|bad| vec![bad]);
     }
     let addresses = list(key, value, read)?;
     if addresses.is_empty() {
         let title = says(key, "is empty");
-        return one(Mistake::new(
-            value.span(),
-            title,
-            "expected at least one address",
-        ));
+        return one(Mistake::new(value.span(), title, "expected at least one address"));
     }
     Ok(addresses)
 }

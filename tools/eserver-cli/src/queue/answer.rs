@@ -80,54 +80,26 @@ mod tests {
     #[test]
     fn every_frame_of_the_protocol_is_understood() {
         for (asked, command, body, expected) in [
-            (
-                8001,
-                8001,
-                json!({"msg": "success"}),
-                Answer::Done(json!({"msg": "success"})),
-            ),
+            (8001, 8001, json!({"msg": "success"}), Answer::Done(json!({"msg": "success"}))),
             (8001, 0, json!({"msg": "error"}), Answer::Full),
             (8002, 0, json!({"msg": "error"}), Answer::Empty),
             (8002, 4002, json!({"msg": "queue is empty"}), Answer::Empty),
-            (
-                8003,
-                4001,
-                json!({"msg": "queue type error"}),
-                Answer::NoSuchQueue,
-            ),
-            (
-                8011,
-                0,
-                json!({"error": "no such lease"}),
-                Answer::Refused("no such lease".into()),
-            ),
+            (8003, 4001, json!({"msg": "queue type error"}), Answer::NoSuchQueue),
+            (8011, 0, json!({"error": "no such lease"}), Answer::Refused("no such lease".into())),
         ] {
             let body = body.to_string();
-            let frame = Frame {
-                command,
-                body: body.as_bytes(),
-            };
-            assert_eq!(
-                Answer::read(asked, frame, "here").unwrap(),
-                expected,
-                "{asked} {body}"
-            );
+            let frame = Frame { command, body: body.as_bytes() };
+            assert_eq!(Answer::read(asked, frame, "here").unwrap(), expected, "{asked} {body}");
         }
     }
 
     #[test]
     fn another_protocol_is_noticed() {
         for (command, body) in [(0x4854, "TP/1.1 400"), (8003, "7")] {
-            let frame = Frame {
-                command,
-                body: body.as_bytes(),
-            };
+            let frame = Frame { command, body: body.as_bytes() };
             let error = Answer::read(8001, frame, "here").unwrap_err();
             assert_eq!(Exit::of(&error), Exit::Unavailable);
-            assert!(
-                error.to_string().contains("is it an eserver queue?"),
-                "{error}"
-            );
+            assert!(error.to_string().contains("is it an eserver queue?"), "{error}");
         }
     }
 }

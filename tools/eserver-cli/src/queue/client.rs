@@ -50,16 +50,9 @@ impl Client {
             stream.set_read_timeout(Some(timeout))?;
             stream.set_write_timeout(Some(timeout))
         };
-        options()
-            .context("cannot set up the connection")
-            .or_exit(Exit::Unavailable)?;
+        options().context("cannot set up the connection").or_exit(Exit::Unavailable)?;
         let address = address.to_owned();
-        Ok(Client {
-            stream,
-            address,
-            timeout,
-            received: Vec::new(),
-        })
+        Ok(Client { stream, address, timeout, received: Vec::new() })
     }
 
     /// Sends one request and reads its answer.
@@ -72,10 +65,7 @@ impl Client {
 
     /// Sends whole frames; their answers are to be read in the same order.
     pub(super) fn send(&mut self, frames: &[u8]) -> anyhow::Result<()> {
-        self.stream
-            .write_all(frames)
-            .map_err(|error| self.broken(error))
-            .or_exit(Exit::Unavailable)
+        self.stream.write_all(frames).map_err(|error| self.broken(error)).or_exit(Exit::Unavailable)
     }
 
     /// Reads the answer to the oldest request that has none yet.
@@ -127,10 +117,7 @@ impl Client {
 pub(super) fn encode(command: u16, body: &Value, out: &mut Vec<u8>) -> anyhow::Result<()> {
     let body = body.to_string();
     framed::encode(command, body.as_bytes(), out).map_err(|_| {
-        anyhow!(
-            "the message is too long: {} bytes, and at most {BODY_BYTES_MAX} fit",
-            body.len()
-        )
+        anyhow!("the message is too long: {} bytes, and at most {BODY_BYTES_MAX} fit", body.len())
     })
 }
 
@@ -153,8 +140,16 @@ mod tests {
     use serde_json::json;
     use std::net::{Shutdown, TcpListener};
 
-    /// Asks once, of a server that reads the request and then writes `reply` in pieces and closes.
+    /// Asks once, of a server that then writes the pieces of a reply and closes.
     fn ask(pieces: &[&[u8]]) -> anyhow::Result<Answer> {
+        with_client(pieces, |client| client.ask(8003, &json!({})))
+    }
+
+    /// Does `asking` to a server that reads one request, writes the pieces, and closes.
+    fn with_client<T>(
+        pieces: &[&[u8]],
+        asking: impl FnOnce(&mut Client) -> anyhow::Result<T>,
+    ) -> anyhow::Result<T> {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap().to_string();
         std::thread::scope(|scope| {
@@ -171,7 +166,7 @@ mod tests {
                 let _ = peer.read(&mut request);
             });
             let mut client = Client::connect(&address, Duration::from_secs(60))?;
-            client.ask(8003, &json!({}))
+            asking(&mut client)
         })
     }
 
@@ -181,6 +176,16 @@ mod tests {
         assert_eq!(ask(&[b"\x1f\x43\x00\x017"]).unwrap(), answer);
         assert_eq!(ask(&[b"\x1f", b"\x43\x00", b"\x01", b"7"]).unwrap(), answer);
         assert_eq!(ask(&[b"\x1f\x43\x00\x017\x1f\x43"]).unwrap(), answer);
+    }
+
+    #[test]
+    fn answers_that_arrive_together_are_read_one_by_one() {
+        let pieces: &[&[u8]] = &[b"\x1f\x43\x00\x017\x1f\x43\x00\x028", b"9"];
+        let answers = with_client(pieces, |client| {
+            let first = client.ask(8003, &json!({}))?;
+            Ok([first, client.answer(8003)?])
+        });
+        assert_eq!(answers.unwrap(), [Answer::Done(json!(7)), Answer::Done(json!(89))]);
     }
 
     #[test]
@@ -195,22 +200,14 @@ mod tests {
     #[test]
     fn an_address_is_needed() {
         let error = Client::connect("8888", Duration::from_secs(1)).unwrap_err();
-        assert!(
-            format!("{error:#}").contains("--addr takes HOST:PORT"),
-            "{error:#}"
-        );
+        assert!(format!("{error:#}").contains("--addr takes HOST:PORT"), "{error:#}");
     }
 
     #[test]
     fn what_does_not_fit_is_not_sent() {
         let mut frame = Vec::new();
         let error = encode(8001, &json!({ "sql": "x".repeat(65_526) }), &mut frame).unwrap_err();
-        assert!(
-            error
-                .to_string()
-                .contains("65536 bytes, and at most 65535 fit"),
-            "{error}"
-        );
+        assert!(error.to_string().contains("65536 bytes, and at most 65535 fit"), "{error}");
         assert!(frame.is_empty());
         encode(8001, &json!({ "sql": "x".repeat(65_525) }), &mut frame).unwrap();
     }

@@ -47,10 +47,7 @@ fn request(queue: Option<&str>, item: &str) -> anyhow::Result<Value> {
         return Ok(json!({ "sql": item }));
     };
     let Ok(mut object) = serde_json::from_str::<Map<String, Value>>(item) else {
-        bail!(
-            "{} is not a JSON object, and a named queue takes nothing else",
-            shortened(item)
-        );
+        bail!("{} is not a JSON object, and a named queue takes nothing else", shortened(item));
     };
     if object.contains_key("queue_type") {
         bail!("\"queue_type\" is the name of the queue: give it with --queue");
@@ -82,11 +79,7 @@ impl Window {
             Ok(None) => Ok(()),
             Ok(Some((index, refused))) => {
                 let number = first + index as u64;
-                bail!(
-                    "message {number}: {}; {}",
-                    refused.sentence(queue),
-                    self.stored()
-                )
+                bail!("message {number}: {}; {}", refused.sentence(queue), self.stored())
             }
             Err(error) if self.stored > 0 => Err(error.context(self.stored())),
             Err(error) => Err(error),
@@ -129,11 +122,7 @@ pub(super) fn put(client: &mut Client, queue: &Name, items: Vec<String>) -> anyh
             batch.flush(client)?;
         }
         if !batch.fits(&item) {
-            bail!(
-                "message {}: {} bytes do not fit into a request",
-                items.count,
-                item.len()
-            );
+            bail!("message {}: {} bytes do not fit into a request", items.count, item.len());
         }
         batch.add(&item);
         if items.would_wait() {
@@ -156,12 +145,7 @@ impl<'a> Batch<'a> {
 
     fn new(queue: &'a str) -> Self {
         let start = format!("{{\"queue\":{},\"items\":[", Value::from(queue));
-        Batch {
-            queue,
-            start,
-            items: String::new(),
-            count: 0,
-        }
+        Batch { queue, start, items: String::new(), count: 0 }
     }
 
     /// Whether one more item, with its comma, leaves the body and its reply short enough.
@@ -281,13 +265,8 @@ mod tests {
         for item in ["select 1", "7", "[1]", "", r#"{"queue_type": "img"}"#] {
             assert!(request(Some("sql"), item).is_err(), "{item:?}");
         }
-        let error = request(Some("sql"), &"é".repeat(50))
-            .unwrap_err()
-            .to_string();
-        assert!(
-            error.starts_with(&format!("{:?}… is not", "é".repeat(40))),
-            "{error}"
-        );
+        let error = request(Some("sql"), &"é".repeat(50)).unwrap_err().to_string();
+        assert!(error.starts_with(&format!("{:?}… is not", "é".repeat(40))), "{error}");
     }
 
     #[test]

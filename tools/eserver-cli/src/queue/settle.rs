@@ -11,10 +11,7 @@ use super::{Name, command};
 /// `eserver queue ack`.
 pub(super) fn ack(client: &mut Client, queue: &Name, ids: &[u64]) -> anyhow::Result<()> {
     let body = json!({ "queue": queue.name, "ids": ids });
-    report(
-        &client.ask(command::ACK, &body)?.done(&queue.name)?,
-        "acked",
-    )
+    report(&client.ask(command::ACK, &body)?.done(&queue.name)?, "acked")
 }
 
 /// `eserver queue release`.
@@ -25,10 +22,7 @@ pub(super) fn release(
     delay_ms: u64,
 ) -> anyhow::Result<()> {
     let body = json!({ "queue": queue.name, "ids": ids, "delay_ms": delay_ms });
-    report(
-        &client.ask(command::RELEASE, &body)?.done(&queue.name)?,
-        "released",
-    )
+    report(&client.ask(command::RELEASE, &body)?.done(&queue.name)?, "released")
 }
 
 /// `eserver queue bury`.
@@ -39,27 +33,17 @@ pub(super) fn bury(
     reason: &str,
 ) -> anyhow::Result<()> {
     let body = json!({ "queue": queue.name, "ids": ids, "reason": reason });
-    report(
-        &client.ask(command::BURY, &body)?.done(&queue.name)?,
-        "buried",
-    )
+    report(&client.ask(command::BURY, &body)?.done(&queue.name)?, "buried")
 }
 
 /// Prints how many it was done to; the others are an error.
 fn report(reply: &Value, done: &str) -> anyhow::Result<()> {
     let count = reply[done].as_u64().unwrap_or(0);
     writeln!(io::stdout().lock(), "{done} {count}")?;
-    let missing: Vec<String> = reply["missing"]
-        .as_array()
-        .into_iter()
-        .flatten()
-        .map(Value::to_string)
-        .collect();
+    let missing: Vec<String> =
+        reply["missing"].as_array().into_iter().flatten().map(Value::to_string).collect();
     if !missing.is_empty() {
-        bail!(
-            "not {done}, because not reserved or not there: {}",
-            missing.join(", ")
-        );
+        bail!("not {done}, because not reserved or not there: {}", missing.join(", "));
     }
     Ok(())
 }

@@ -24,14 +24,8 @@ pub(super) fn stats(client: &mut Client, queue: Option<&str>, json: bool) -> any
         Some(name) => json!({ "queue": name }),
         None => json!({}),
     };
-    let reply = client
-        .ask(command::STATS, &body)?
-        .done(queue.unwrap_or("all"))?;
-    let text = if json {
-        format!("{reply:#}\n")
-    } else {
-        table(&columns(queue, &reply))
-    };
+    let reply = client.ask(command::STATS, &body)?.done(queue.unwrap_or("all"))?;
+    let text = if json { format!("{reply:#}\n") } else { table(&columns(queue, &reply)) };
     io::stdout().lock().write_all(text.as_bytes())?;
     Ok(())
 }
@@ -48,10 +42,7 @@ fn columns(queue: Option<&str>, reply: &Value) -> Vec<Column> {
     };
     match (queue, reply["queues"].as_object()) {
         (Some(name), _) => vec![column(name, reply)],
-        (None, Some(queues)) => queues
-            .iter()
-            .map(|(name, stats)| column(name, stats))
-            .collect(),
+        (None, Some(queues)) => queues.iter().map(|(name, stats)| column(name, stats)).collect(),
         (None, None) => vec![column("all", reply)],
     }
 }
@@ -60,11 +51,7 @@ fn columns(queue: Option<&str>, reply: &Value) -> Vec<Column> {
 fn flatten(path: &str, value: &Value, fields: &mut Vec<(String, String)>) {
     let object: Option<&Map<String, Value>> = value.as_object();
     for (name, value) in object.into_iter().flatten() {
-        let path = if path.is_empty() {
-            name.clone()
-        } else {
-            format!("{path}.{name}")
-        };
+        let path = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
         match value {
             Value::Object(_) => flatten(&path, value, fields),
             Value::String(text) => fields.push((path, text.clone())),
@@ -82,31 +69,17 @@ fn table(columns: &[Column]) -> String {
             names.push(name);
         }
     }
-    let mut rows = vec![(
-        String::new(),
-        columns.iter().map(|(name, _)| name.clone()).collect(),
-    )];
+    let mut rows = vec![(String::new(), columns.iter().map(|(name, _)| name.clone()).collect())];
     rows.extend(names.iter().map(|name| {
         let cell = |(_, fields): &Column| {
             let field = fields.iter().find(|(other, _)| other == name);
             field.map_or("-".to_owned(), |(_, value)| value.clone())
         };
-        (
-            (*name).to_owned(),
-            columns.iter().map(cell).collect::<Vec<String>>(),
-        )
+        ((*name).to_owned(), columns.iter().map(cell).collect::<Vec<String>>())
     }));
-    let left = names
-        .iter()
-        .map(|name| name.chars().count())
-        .max()
-        .unwrap_or(0);
+    let left = names.iter().map(|name| name.chars().count()).max().unwrap_or(0);
     let widths: Vec<usize> = (0..columns.len())
-        .map(|column| {
-            rows.iter()
-                .map(|(_, cells)| cells[column].chars().count())
-                .max()
-        })
+        .map(|column| rows.iter().map(|(_, cells)| cells[column].chars().count()).max())
         .map(|width| width.unwrap_or(0))
         .collect();
     let line = |(name, cells): &(String, Vec<String>)| {
@@ -140,9 +113,6 @@ oldest_ms         -    -
     #[test]
     fn one_queue_is_one_column() {
         let reply = json!({"ready": 3, "state": "ok"});
-        assert_eq!(
-            table(&columns(Some("sql"), &reply)),
-            "       sql\nready    3\nstate   ok\n"
-        );
+        assert_eq!(table(&columns(Some("sql"), &reply)), "       sql\nready    3\nstate   ok\n");
     }
 }

@@ -10,7 +10,7 @@ use super::client::{Client, encode};
 use super::{Name, command};
 
 /// Pops that may wait for their answers at once.
-const WINDOW_REQUESTS: u64 = 64;
+const WINDOW_REQUESTS: usize = 64;
 
 /// `eserver queue pop`: up to `count` messages, oldest first.
 ///
@@ -26,10 +26,9 @@ pub(super) fn pop(client: &mut Client, queue: &Name, count: u64, json: bool) -> 
     let mut out = io::stdout().lock();
     let mut left = count;
     while left > 0 {
-        let window = left.min(WINDOW_REQUESTS);
-        for _ in 0..window {
-            client.send(&frame)?;
-        }
+        let window =
+            usize::try_from(left).map_or(WINDOW_REQUESTS, |left| left.min(WINDOW_REQUESTS));
+        client.send(&frame.repeat(window))?;
         let mut refused = None;
         for _ in 0..window {
             match client.answer(command::POP)? {
@@ -71,10 +70,7 @@ pub(super) fn reserve(
 ) -> anyhow::Result<()> {
     let body = json!({ "queue": queue.name, "lease_ms": lease_ms, "max": max });
     let reply = client.ask(command::RESERVE, &body)?.done(&queue.name)?;
-    let messages = reply["messages"]
-        .as_array()
-        .map(Vec::as_slice)
-        .unwrap_or_default();
+    let messages = reply["messages"].as_array().map(Vec::as_slice).unwrap_or_default();
     if messages.is_empty() {
         bail!("no message of the queue {:?} is ready", queue.name);
     }

@@ -61,12 +61,8 @@ impl Client {
 
     /// Connects from another loopback address, which is another peer to the server.
     pub(crate) fn connect_from(source: IpAddr, address: SocketAddr) -> Self {
-        let socket = Socket::new(
-            Domain::for_address(address),
-            Type::STREAM,
-            Some(Protocol::TCP),
-        )
-        .expect("a socket");
+        let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))
+            .expect("a socket");
         socket
             .bind(&SocketAddr::new(source, 0).into())
             .unwrap_or_else(|error| panic!("bind {source}: {error}"));
@@ -80,10 +76,7 @@ impl Client {
         stream.set_read_timeout(Some(PATIENCE))?;
         stream.set_write_timeout(Some(PATIENCE))?;
         stream.set_nodelay(true)?;
-        Ok(Self {
-            stream,
-            received: Vec::new(),
-        })
+        Ok(Self { stream, received: Vec::new() })
     }
 
     /// The socket itself, for what only a rude peer does.
@@ -93,9 +86,7 @@ impl Client {
 
     /// Waits at most `limit` for bytes from now on.
     pub(crate) fn set_patience(&self, limit: Duration) {
-        self.stream
-            .set_read_timeout(Some(limit))
-            .expect("a read timeout above zero");
+        self.stream.set_read_timeout(Some(limit)).expect("a read timeout above zero");
     }
 
     /// Writes bytes as they are.
@@ -112,10 +103,7 @@ impl Client {
     pub(crate) fn receive(&mut self) -> io::Result<Option<Reply>> {
         loop {
             if let Some(frame) = framed::decode(&self.received) {
-                let reply = Reply {
-                    command: frame.command,
-                    body: frame.body.to_vec(),
-                };
+                let reply = Reply { command: frame.command, body: frame.body.to_vec() };
                 let taken = frame.encoded_bytes();
                 self.received.drain(..taken);
                 return Ok(Some(reply));
@@ -173,17 +161,12 @@ impl Client {
     pub(crate) fn length(&mut self) -> u64 {
         let reply = self.ask(8003, "");
         assert_eq!(reply.command, 8003, "{reply:?}");
-        reply
-            .json()
-            .as_u64()
-            .unwrap_or_else(|| panic!("a length is a number: {reply:?}"))
+        reply.json().as_u64().unwrap_or_else(|| panic!("a length is a number: {reply:?}"))
     }
 
     /// Ends our side; the server's replies can still be read.
     pub(crate) fn end_writing(&self) {
-        self.stream
-            .shutdown(Shutdown::Write)
-            .expect("an open connection");
+        self.stream.shutdown(Shutdown::Write).expect("an open connection");
     }
 
     /// Waits until the server closes without another byte.

@@ -56,13 +56,7 @@ impl Load {
                 std::thread::spawn(move || produce(client, &name, &acked, &stop))
             })
             .collect();
-        Self {
-            tag: tag.to_owned(),
-            producers,
-            consumer: None,
-            acked,
-            stop,
-        }
+        Self { tag: tag.to_owned(), producers, consumer: None, acked, stop }
     }
 
     /// Adds one consumer that pops as fast as it can.
@@ -77,6 +71,17 @@ impl Load {
     pub(crate) fn wait_for_acks(&self, count: u64) {
         eventually("the producers' puts are acknowledged", || {
             (self.acked.load(Ordering::Relaxed) >= count).then_some(())
+        });
+    }
+
+    /// Waits until all producers were refused or cut off; more acknowledgements than `acks_max`
+    /// before that fail the test.
+    pub(crate) fn wait_for_end(&self, acks_max: u64) {
+        eventually("the producers are refused or cut off", || {
+            let acked = self.acked.load(Ordering::Relaxed);
+            assert!(acked <= acks_max, "acknowledgements go on: {acked} by now");
+            let ended = self.producers.iter().all(JoinHandle::is_finished);
+            ended.then_some(())
         });
     }
 
@@ -101,11 +106,7 @@ impl Load {
             .consumer
             .take()
             .map(|consumer| consumer.join().expect("a consumer does not panic"));
-        Promises {
-            tag: self.tag.clone(),
-            producers,
-            taken: taken.unwrap_or_default(),
-        }
+        Promises { tag: self.tag.clone(), producers, taken: taken.unwrap_or_default() }
     }
 }
 

@@ -29,12 +29,8 @@ impl Mount {
         require_root("cutting the power of a loop-mounted image");
         let mut mount = Self::at_new_directory();
         let image = std::fs::File::create(mount.image()).expect("a file for the image");
-        image
-            .set_len(mebibytes << 20)
-            .expect("room for a sparse image");
-        run(Command::new(find("mkfs.ext4", "e2fsprogs"))
-            .args(["-q", "-F"])
-            .arg(mount.image()));
+        image.set_len(mebibytes << 20).expect("room for a sparse image");
+        run(Command::new(find("mkfs.ext4", "e2fsprogs")).args(["-q", "-F"]).arg(mount.image()));
         mount.mount_image();
         mount
     }
@@ -56,11 +52,7 @@ impl Mount {
         let directory = TempDir::new().expect("a private directory");
         let point = directory.path().join("mounted");
         std::fs::create_dir(&point).expect("a new directory");
-        Self {
-            point,
-            mounted: false,
-            directory,
-        }
+        Self { point, mounted: false, directory }
     }
 
     fn image(&self) -> PathBuf {
@@ -95,9 +87,7 @@ impl Mount {
 
     /// Takes the power away: what the journal has not got by now is lost.
     pub(crate) fn cut_power(&self) {
-        run(Command::new(find("perl", "perl"))
-            .args(["-e", CUT_POWER])
-            .arg(&self.point));
+        run(Command::new(find("perl", "perl")).args(["-e", CUT_POWER]).arg(&self.point));
     }
 
     /// Gives the power back: unmounts what died and mounts it again, which replays the journal.
@@ -123,12 +113,7 @@ impl Drop for Mount {
     fn drop(&mut self) {
         if !self.unmount() {
             // Better a lazy unmount than a mount that stays: something failed before.
-            drop(
-                Command::new("umount")
-                    .arg("--lazy")
-                    .arg(&self.point)
-                    .status(),
-            );
+            drop(Command::new("umount").arg("--lazy").arg(&self.point).status());
         }
     }
 }

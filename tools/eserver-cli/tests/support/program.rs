@@ -21,9 +21,7 @@ pub(crate) fn find(program: &str, package: &str) -> PathBuf {
 pub(crate) fn find_versioned(program: &str, package: &str) -> PathBuf {
     find_where(program, package, |name| {
         name.strip_prefix(program).is_some_and(|version| {
-            version
-                .chars()
-                .all(|letter| letter.is_ascii_digit() || letter == '.')
+            version.chars().all(|letter| letter.is_ascii_digit() || letter == '.')
         })
     })
 }
@@ -43,10 +41,7 @@ fn find_where(program: &str, package: &str, is_it: impl Fn(&str) -> bool) -> Pat
 /// Fails the test with how to run it when it is not run by root.
 pub(crate) fn require_root(why: &str) {
     let ourselves = std::fs::metadata("/proc/self").expect("Linux shows a process to itself");
-    assert!(
-        ourselves.uid() == 0,
-        "{why} needs root: sudo -E env PATH=\"$PATH\" cargo xtask test"
-    );
+    assert!(ourselves.uid() == 0, "{why} needs root: sudo -E env PATH=\"$PATH\" cargo xtask test");
 }
 
 /// Runs a program to its end and answers with its stdout; a failure of it fails the test.
@@ -93,12 +88,7 @@ impl Background {
     /// Fails the test when the program ended although it is still needed.
     pub(crate) fn assert_running(&mut self) {
         let exit = self.child.try_wait().expect("our own child");
-        assert!(
-            exit.is_none(),
-            "{} ended with {exit:?}: {}",
-            self.name,
-            self.text()
-        );
+        assert!(exit.is_none(), "{} ended with {exit:?}: {}", self.name, self.text());
     }
 
     fn text(&self) -> String {
@@ -150,18 +140,12 @@ impl Transcript {
                 line.clear();
             }
         });
-        Self {
-            text,
-            reader: Some(reader),
-        }
+        Self { text, reader: Some(reader) }
     }
 
     /// What was written so far.
     pub(crate) fn text(&self) -> String {
-        self.text
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        self.text.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// The end of it, short enough for a person to read.

@@ -79,18 +79,13 @@ impl Setup {
             panic!("the server must refuse with an exit code, not {status}: {stderr}")
         });
         assert_ne!(code, 0, "the server must refuse, not end well: {stderr}");
-        assert!(
-            !stderr.contains("panicked at"),
-            "a refusal is a sentence: {stderr}"
-        );
+        assert!(!stderr.contains("panicked at"), "a refusal is a sentence: {stderr}");
         stderr
     }
 
     fn spawn(self) -> Server {
         let directory = TempDir::new().expect("a private directory");
-        let data_dir = self
-            .data_dir
-            .unwrap_or_else(|| directory.path().join("data"));
+        let data_dir = self.data_dir.unwrap_or_else(|| directory.path().join("data"));
         let mut words = self.wrapper.into_iter().map(Into::into);
         let mut command = match words.next() {
             Some(wrapper) => {
@@ -212,10 +207,7 @@ impl Server {
     /// Waits for the end of the process and of its output.
     pub(crate) fn wait(&mut self) -> ExitStatus {
         let exited = within(PATIENCE, || self.has_exited().then_some(()));
-        assert!(
-            exited.is_some(),
-            "the server did not end within {PATIENCE:?}"
-        );
+        assert!(exited.is_some(), "the server did not end within {PATIENCE:?}");
         self.stdout.join();
         self.stderr.join();
         self.exit.expect("it has exited")
