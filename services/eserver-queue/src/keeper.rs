@@ -81,7 +81,7 @@ const QUICK_BYTES: usize = 64 * 1024;
 
 /// A commit that takes longer than this was not quick at all: the disk is behind, and for
 /// [`KEEP_OFF`] shards leave the work to the thread.
-const SLOW_COMMIT: Duration = Duration::from_millis(2);
+const SLOW_COMMIT: Duration = Duration::from_millis(10);
 const KEEP_OFF: Duration = Duration::from_secs(1);
 
 /// Bytes that a record takes in the log besides its payload, about.

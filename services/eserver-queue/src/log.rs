@@ -106,6 +106,8 @@ pub(crate) struct Log<D: Disk> {
     pub(crate) started: Millis,
     /// The segment size that the rate of puts asks for, in bytes.
     pub(crate) paced_bytes: u32,
+    /// The newest full segment filled very fast.
+    pub(crate) is_hasty: bool,
     failed: Option<LogFailed>,
 }
 
@@ -159,6 +161,7 @@ impl<D: Disk> Log<D> {
             no_space_since: None,
             started: now,
             paced_bytes: parts.settings.segment_bytes_min,
+            is_hasty: false,
             settings: parts.settings,
             failed: None,
         };

@@ -11,7 +11,7 @@ use crate::disk::{Disk, DiskFile};
 use crate::event::Event;
 use crate::index::Place;
 use crate::log::{Log, Parts, file_name, file_number};
-use crate::preparer;
+use crate::preparer::{self, Zeros};
 use crate::record::{self, Kind};
 use crate::recovery::{Damage, OpenError, Recovery, TornTail};
 use crate::scan::{Scan, number_of, scan};
@@ -357,7 +357,7 @@ impl<D: Disk> Opening<D> {
         let name = file_name(self.next_file);
         self.next_file += 1;
         let bytes = self.settings.segment_bytes_min;
-        let spare = preparer::prepare(&self.disk, &name, bytes);
+        let spare = preparer::prepare(&self.disk, &name, bytes, Zeros::suiting(self.settings.sync));
         let spare = spare.map_err(self.failed("create", &name))?;
         let header = Header { bytes, identity, number: 1, oldest: 1, next_seq: 1 };
         let written = spare.file.write_all_at(&header.encode(), 0);

@@ -8,10 +8,30 @@ use std::io;
 use std::sync::mpsc::{self, Receiver, TryRecvError};
 use std::thread::{self, JoinHandle};
 
+use crate::SyncPolicy;
 use crate::disk::{Disk, DiskFile, is_lack_of_space};
 
 /// Zeros are written this many at a time, in bytes.
 const ZEROS_BYTES: usize = 256 << 10;
+
+/// Whether a new file's zeros are really written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Zeros {
+    /// They are: a sync of what is later written over them then has no blocks to account for.
+    Written,
+    /// The file system only promises the room. Everything is written once instead of twice, which
+    /// is better where commits do not sync.
+    Promised,
+}
+
+impl Zeros {
+    pub(crate) fn suiting(sync: SyncPolicy) -> Self {
+        match sync {
+            SyncPolicy::Always => Zeros::Written,
+            SyncPolicy::Interval { .. } | SyncPolicy::Never => Zeros::Promised,
+        }
+    }
+}
 
 /// Zeros are synced this many at a time, in bytes: a commit's own sync may have to wait for as much,
 /// and should not have to wait for a whole segment.
@@ -56,19 +76,19 @@ impl<D: Disk> Preparer<D> {
 
     /// Asks for a file of `bytes`, or of a half, a quarter… down to `bytes_min` where there is no
     /// room for that. One at a time: asked while busy, it does nothing.
-    pub(crate) fn start(&mut self, name: String, bytes: u32, bytes_min: u32) {
+    pub(crate) fn start(&mut self, name: String, bytes: u32, bytes_min: u32, zeros: Zeros) {
         if self.job.is_some() {
             return;
         }
         let disk = self.disk.clone();
         if !D::BACKGROUND {
-            self.job = Some(Job::Done(prepare_some(&disk, &name, bytes, bytes_min)));
+            self.job = Some(Job::Done(prepare_some(&disk, &name, bytes, bytes_min, zeros)));
             return;
         }
         let (sender, receiver) = mpsc::sync_channel(1);
         let fill = move || {
             // Nobody listens any more when the queue is gone: the file stays for the next start.
-            let _ = sender.send(prepare_some(&disk, &name, bytes, bytes_min));
+            let _ = sender.send(prepare_some(&disk, &name, bytes, bytes_min, zeros));
         };
         self.job = Some(match thread::Builder::new().name("segment".into()).spawn(fill) {
             Ok(thread) => Job::Running(receiver, thread),
@@ -134,10 +154,16 @@ fn died() -> io::Error {
     io::Error::other("the thread that prepares segments died")
 }
 
-fn prepare_some<D: Disk>(disk: &D, name: &str, bytes: u32, bytes_min: u32) -> Prepared<D::File> {
+fn prepare_some<D: Disk>(
+    disk: &D,
+    name: &str,
+    bytes: u32,
+    bytes_min: u32,
+    zeros: Zeros,
+) -> Prepared<D::File> {
     let mut bytes = bytes.max(bytes_min);
     loop {
-        match prepare(disk, name, bytes) {
+        match prepare(disk, name, bytes, zeros) {
             Err(error) if is_lack_of_space(&error) && bytes > bytes_min => {
                 bytes = (bytes / 2).max(bytes_min);
             }
@@ -147,9 +173,16 @@ fn prepare_some<D: Disk>(disk: &D, name: &str, bytes: u32, bytes_min: u32) -> Pr
 }
 
 /// Makes a file of zeros that survives a power cut, or leaves nothing behind.
-pub(crate) fn prepare<D: Disk>(disk: &D, name: &str, bytes: u32) -> Prepared<D::File> {
+pub(crate) fn prepare<D: Disk>(
+    disk: &D,
+    name: &str,
+    bytes: u32,
+    zeros: Zeros,
+) -> Prepared<D::File> {
     let result = disk.create(name, u64::from(bytes)).and_then(|file| {
-        let mut offset = 0;
+        // Where the file system cannot promise room, writing is the way to make sure of it.
+        let is_promised = file.length()? >= u64::from(bytes);
+        let mut offset = if zeros == Zeros::Promised && is_promised { bytes as usize } else { 0 };
         while offset < bytes as usize {
             let chunk = ZEROS_BYTES.min(bytes as usize - offset);
             file.write_all_at(&ZEROS[..chunk], offset as u64)?;

@@ -6,7 +6,7 @@
 use crate::Millis;
 use crate::disk::{Disk, is_lack_of_space};
 use crate::log::{AppendError, Log, LogFailed, file_name};
-use crate::preparer::Spare;
+use crate::preparer::{Spare, Zeros};
 use crate::segment::{self, Segment};
 use crate::{QueueSettings, record};
 
@@ -39,6 +39,10 @@ const FILLED_FAST: u64 = 1000;
 
 /// A segment that takes longer than this many milliseconds to fill is followed by a smaller one.
 const FILLED_SLOWLY: u64 = 60_000;
+
+/// A log that grows faster than this many bytes per millisecond writes no zeros ahead: they would
+/// take half of the disk's bandwidth, and its commits are too large to gain by them.
+const HASTY_BYTES_PER_MS: u64 = 48 << 10;
 
 /// A batch that grows past this is committed before its caller asks for it, in bytes.
 const PENDING_BYTES_MAX: usize = 8 << 20;
@@ -140,7 +144,9 @@ impl<D: Disk> Log<D> {
         }
         let name = file_name(self.next_file);
         self.next_file += 1;
-        self.preparer.start(name, bytes, self.settings.segment_bytes_min);
+        let zeros =
+            if self.is_hasty { Zeros::Promised } else { Zeros::suiting(self.settings.sync) };
+        self.preparer.start(name, bytes, self.settings.segment_bytes_min, zeros);
         true
     }
 
@@ -178,6 +184,7 @@ impl<D: Disk> Log<D> {
     pub(crate) fn keep_pace(&mut self, now: Millis) {
         let took = now.since(self.started);
         let bytes = self.newest().bytes;
+        self.is_hasty = u64::from(bytes) / took.max(1) > HASTY_BYTES_PER_MS;
         if took <= FILLED_FAST {
             self.paced_bytes = self.paced_bytes.max(bytes.saturating_mul(2));
         } else if took > FILLED_SLOWLY {
