@@ -3,7 +3,7 @@
 //! Each kind of record that concerns messages is one event. Live operation applies it when the
 //! record is appended, recovery when the record is read; there is no other way to change a state.
 
-use crate::record::{Header, Kind};
+use crate::log::record::{Header, Kind};
 use crate::{Millis, Seq};
 
 /// One thing that happened.

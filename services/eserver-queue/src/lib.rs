@@ -21,31 +21,14 @@ mod placeholder;
 mod seq;
 mod settings;
 
-mod moving;
-mod outcome;
 mod queue;
-mod stats;
-
-mod ages;
-mod deadlines;
-mod index;
-mod state;
-mod usage;
 
 mod event;
-mod log;
-mod pending;
-mod preparer;
-mod read_ahead;
-mod record;
-mod room;
-mod segment;
-
-mod opening;
-mod recovery;
-mod scan;
+mod state;
 
 mod disk;
+mod log;
+mod opening;
 mod store;
 
 #[cfg(test)]
@@ -57,17 +40,17 @@ mod service;
 
 pub use crate::disk::{Disk, DiskFile, RealDisk};
 pub use crate::keeper::{Batch, Clock, Keeper};
+pub use crate::log::segment::FORMAT_VERSION;
 pub use crate::log::{Committed, LogFailed, ReadFailed};
 pub use crate::millis::Millis;
 pub use crate::name::{NAME_BYTES_MAX, QueueName, QueueNameError};
-pub use crate::outcome::{Buried, ChangeError, Outcome, PutError, ReadError, Reserved};
+pub use crate::opening::recovery::{Damage, OpenError, Recovery, TornTail};
 pub use crate::placeholder::Placeholder;
+pub use crate::queue::outcome::{Buried, ChangeError, Outcome, PutError, ReadError, Reserved};
+pub use crate::queue::stats::{Stats, Totals};
 pub use crate::queue::{Queue, REASON_BYTES_MAX};
 pub use crate::queues::{DEFAULT_QUEUE, DEFAULT_QUEUE_NAME, Queues, QueuesError};
-pub use crate::recovery::{Damage, OpenError, Recovery, TornTail};
-pub use crate::segment::FORMAT_VERSION;
 pub use crate::seq::Seq;
 pub use crate::service::QueueService;
 pub use crate::settings::{QueueSettings, SyncPolicy, WhenFull};
-pub use crate::stats::{Stats, Totals};
 pub use crate::store::{Store, StoreError};

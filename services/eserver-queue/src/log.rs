@@ -14,6 +14,13 @@
 //! - after a failed write or sync nothing is written any more: the kernel may have dropped the data
 //!   and will report success the next time.
 
+pub(crate) mod pending;
+pub(crate) mod preparer;
+pub(crate) mod read_ahead;
+pub(crate) mod record;
+pub(crate) mod room;
+pub(crate) mod segment;
+
 use std::collections::VecDeque;
 use std::io;
 use std::path::PathBuf;
@@ -22,13 +29,13 @@ use std::sync::Arc;
 use thiserror::Error;
 
 use crate::disk::{Disk, DiskFile};
-use crate::index::Place;
-use crate::pending::{COUNT_BYTES, Pending};
-use crate::preparer::{Preparer, Spare};
-use crate::read_ahead::ReadAhead;
-use crate::record::{self, Kind};
-use crate::room::Need;
-use crate::segment::{self, Segment};
+use crate::log::pending::{COUNT_BYTES, Pending};
+use crate::log::preparer::{Preparer, Spare};
+use crate::log::read_ahead::ReadAhead;
+use crate::log::record::Kind;
+use crate::log::room::Need;
+use crate::log::segment::Segment;
+use crate::state::index::Place;
 use crate::{Millis, QueueSettings, SyncPolicy};
 
 /// The log cannot be written any more, for good: nothing that was not committed before this is
@@ -205,8 +212,9 @@ impl<D: Disk> Log<D> {
 
     /// Ends the newest segment and starts the next one in the largest spare.
     pub(crate) fn roll(&mut self, now: Millis) {
-        let largest = (0..self.spares.len()).max_by_key(|&at| self.spares[at].bytes);
-        let spare = self.spares.swap_remove(largest.expect("callers have a spare"));
+        // Of equals the last one found, which is the one made first.
+        let largest = (0..self.spares.len()).rev().max_by_key(|&at| self.spares[at].bytes);
+        let spare = self.spares.remove(largest.expect("callers have a spare"));
         let number = self.newest().number.checked_add(1).expect("four billion segments");
         if !self.is_sealed {
             self.push(Kind::SegmentEnd, u64::from(number), |_| {});

@@ -4,19 +4,22 @@
 //! torn is cut; what was damaged is skipped and reported, message by message as far as that can be
 //! known, and never served.
 
+pub(crate) mod recovery;
+pub(crate) mod scan;
+
 use std::collections::VecDeque;
 use std::io;
 
 use crate::disk::{Disk, DiskFile};
 use crate::event::Event;
-use crate::index::Place;
+use crate::log::preparer::{self, Zeros};
+use crate::log::record::{self, Kind};
+use crate::log::segment::{self, Decoded, Header, Segment};
 use crate::log::{Log, Parts, file_name, file_number};
-use crate::preparer::{self, Zeros};
-use crate::record::{self, Kind};
-use crate::recovery::{Damage, OpenError, Recovery, TornTail};
-use crate::scan::{Scan, number_of, scan};
-use crate::segment::{self, Decoded, Header, Segment};
+use crate::opening::recovery::{Damage, OpenError, Recovery, TornTail};
+use crate::opening::scan::{Scan, number_of, scan};
 use crate::state::State;
+use crate::state::index::Place;
 use crate::{Millis, QueueSettings, Seq};
 
 /// Reads all that is there, or starts a new queue where nothing is.

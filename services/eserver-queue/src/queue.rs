@@ -4,19 +4,23 @@
 //! [`Queue::commit`] once, and only then answers: whatever a method returned is a promise from the
 //! commit on, and not before.
 
+pub(crate) mod moving;
+pub(crate) mod outcome;
+pub(crate) mod stats;
+
 use std::path::PathBuf;
 
 use crate::disk::{Disk, RealDisk};
 use crate::event::{self, DUE_BYTES, Event};
-use crate::index::{Place, Status};
+use crate::log::record::Kind;
+use crate::log::room::Need;
 use crate::log::{AppendError, Committed, Log, LogFailed};
 use crate::opening;
-use crate::outcome::{Buried, ChangeError, Outcome, PutError, ReadError, Reserved};
-use crate::record::Kind;
-use crate::recovery::{OpenError, Recovery};
-use crate::room::Need;
+use crate::opening::recovery::{OpenError, Recovery};
+use crate::queue::outcome::{Buried, ChangeError, Outcome, PutError, ReadError, Reserved};
+use crate::queue::stats::{Stats, Totals};
+use crate::state::index::{Place, Status};
 use crate::state::{Command, Refusal, State};
-use crate::stats::{Stats, Totals};
 use crate::{Millis, Placeholder, QueueSettings, Seq, WhenFull};
 
 /// The longest reason kept with a buried message, in bytes; longer ones are cut.

@@ -9,8 +9,8 @@ use thiserror::Error;
 use crate::keeper::{Clock, Keeper};
 use crate::log::LogFailed;
 use crate::name::{QueueName, QueueNameError};
+use crate::opening::recovery::{OpenError, Recovery};
 use crate::queue::Queue;
-use crate::recovery::{OpenError, Recovery};
 use crate::settings::QueueSettings;
 use crate::store::{Store, StoreError};
 

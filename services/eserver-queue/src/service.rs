@@ -55,6 +55,12 @@ impl QueueService {
         })
     }
 
+    fn hand_over(&mut self, queue: usize) {
+        if let Some(batch) = self.batches[queue].take_if(|batch| !batch.is_empty()) {
+            self.queues.keeper(queue).hand_over(batch);
+        }
+    }
+
     /// Answers a call later, by an order to one queue.
     fn order(&mut self, queue: usize, call: Call<'_, '_>, order: Order) -> Answered {
         match self.batch(queue, 0) {
@@ -100,10 +106,8 @@ impl Application for QueueService {
     }
 
     fn turn_ended(&mut self) {
-        for (queue, batch) in self.batches.iter_mut().enumerate() {
-            if let Some(batch) = batch.take_if(|batch| !batch.is_empty()) {
-                self.queues.keeper(queue).hand_over(batch);
-            }
+        for queue in 0..self.batches.len() {
+            self.hand_over(queue);
         }
     }
 }

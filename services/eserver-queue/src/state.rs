@@ -4,13 +4,18 @@
 //! [`Event`] or a refusal; the event, once in the log, is applied. Recovery applies the events of
 //! the log in order and arrives at the same state, leases apart, which no restart outlives.
 
+pub(crate) mod ages;
+pub(crate) mod deadlines;
+pub(crate) mod index;
+pub(crate) mod usage;
+
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::ages::Ages;
-use crate::deadlines::Deadlines;
 use crate::event::{Event, Hold};
-use crate::index::{Entry, Index, Place, STATUSES, Status};
-use crate::usage::Usage;
+use crate::state::ages::Ages;
+use crate::state::deadlines::Deadlines;
+use crate::state::index::{Entry, Index, Place, STATUSES, Status};
+use crate::state::usage::Usage;
 use crate::{Millis, Seq};
 
 /// What is asked of one message.

@@ -3,7 +3,7 @@
 use eserver_wire::framed;
 use serde::Serialize;
 
-use crate::outcome::{ChangeError, PutError, ReadError};
+use crate::queue::outcome::{ChangeError, PutError, ReadError};
 
 /// The commands of the framed queue protocol; an answer carries its request's number.
 pub(super) mod command {

@@ -14,9 +14,9 @@ use crate::keeper::Batch;
 use crate::log::LogFailed;
 use crate::millis::Millis;
 use crate::name::QueueName;
-use crate::outcome::{ChangeError, Outcome, PutError, Reserved};
 use crate::placeholder::Placeholder;
 use crate::queue::Queue;
+use crate::queue::outcome::{ChangeError, Outcome, PutError, Reserved};
 use crate::seq::Seq;
 
 /// What a queue is asked to do. Payloads are ranges of the batch's bytes.

@@ -13,7 +13,7 @@ use super::legacy::parse;
 use super::order::Order;
 use super::{QueueService, refuse};
 use crate::name::QueueName;
-use crate::stats;
+use crate::queue::stats;
 
 /// What the keepers have told so far; the last one to speak answers.
 pub(super) struct Gathering {

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use super::SimulatedDisk;
 use crate::log::file_name;
-use crate::{Damage, Millis, OpenError, Queue, QueueSettings, Recovery, Seq, segment};
+use crate::log::segment;
+use crate::{Damage, Millis, OpenError, Queue, QueueSettings, Recovery, Seq};
 
 const NOW: Millis = Millis::new(1_700_000_000_000);
 
@@ -199,8 +200,8 @@ fn a_record_forged_in_a_payload_stays_a_payload() {
     // What an attacker would store who guesses all but the seed: a later record of this segment.
     let disk = SimulatedDisk::new(7);
     let (mut queue, _) = open(&disk);
-    let header = crate::record::Header {
-        kind: crate::record::Kind::Remove,
+    let header = crate::log::record::Header {
+        kind: crate::log::record::Kind::Remove,
         starts_epoch: true,
         body_bytes: 0,
         segment: 1,
@@ -208,7 +209,7 @@ fn a_record_forged_in_a_payload_stays_a_payload() {
         number: 1,
     };
     let mut forged = header.encode().to_vec();
-    crate::record::seal(&mut forged, 0);
+    crate::log::record::seal(&mut forged, 0);
     queue.put(b"one", None, 0, NOW).unwrap();
     queue.commit().unwrap();
     queue.put(&forged.repeat(20), None, 0, NOW).unwrap();

@@ -31,7 +31,8 @@ fn consumers_empty_a_full_disk_and_producers_go_on() {
             let payload = vec![b'x'; payload_bytes];
             for round in 0..20 {
                 let length = fill(&mut queue, &payload, now);
-                assert!(length > 10, "round {round}: room for {length} of {payload_bytes} bytes");
+                // Of six segments one is written to, and as many as two are kept as spares.
+                assert!(length > 5, "round {round}: room for {length} of {payload_bytes} bytes");
                 if in_order {
                     pop_all(&mut queue, now);
                 } else {

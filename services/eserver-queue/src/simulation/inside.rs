@@ -1,7 +1,7 @@
 //! What only tests need to see of a queue.
 
 use crate::disk::Disk;
-use crate::index::Status;
+use crate::state::index::Status;
 use crate::{Millis, Queue, ReadError, Seq};
 
 /// A message, seen from inside.

@@ -341,9 +341,9 @@ impl Run {
                 Err(_) => off = true,
             }
             let status = match snapshot.status {
-                crate::index::Status::Ready => Status::Ready,
-                crate::index::Status::Delayed => Status::Delayed(snapshot.due.get()),
-                crate::index::Status::Buried => Status::Buried("".into()),
+                crate::state::index::Status::Ready => Status::Ready,
+                crate::state::index::Status::Delayed => Status::Delayed(snapshot.due.get()),
+                crate::state::index::Status::Buried => Status::Buried("".into()),
                 other => panic!("message {seq} is {other:?} after a restart"),
             };
             let message = Message { payload: payload.into(), attempts: snapshot.attempts, status };

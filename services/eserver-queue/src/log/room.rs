@@ -4,11 +4,12 @@
 //! room again. Spare segments are made ahead of need, and segments that left the log become spares.
 
 use crate::Millis;
+use crate::QueueSettings;
 use crate::disk::{Disk, is_lack_of_space};
+use crate::log::preparer::{Spare, Zeros};
+use crate::log::record;
+use crate::log::segment::{self, Segment};
 use crate::log::{AppendError, Log, LogFailed, file_name};
-use crate::preparer::{Spare, Zeros};
-use crate::segment::{self, Segment};
-use crate::{QueueSettings, record};
 
 /// Who needs room, and so how much of the last room is left to others.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -198,7 +199,12 @@ impl<D: Disk> Log<D> {
     /// Has a spare made before it is needed. Even a queue that is hardly used has one, and so can
     /// always turn, whatever becomes of the rest of the disk.
     pub(crate) fn prepare_ahead(&mut self, now: Millis) {
-        let is_needed = self.spares.is_empty() || self.spare_room < u64::from(self.fullest());
+        // When the next segment takes a spare, producers go on without a wait only if the spares that
+        // are left have the room kept for consumers.
+        let turns_soon = self.newest().end > self.newest().bytes / 2;
+        let is_needed = self.spares.is_empty()
+            || self.spare_room < u64::from(self.fullest())
+            || (turns_soon && self.spares.len() < SPARES_MAX);
         if is_needed && !self.preparer.is_busy() && self.no_space_since.is_none() {
             self.start_preparing(now);
         }

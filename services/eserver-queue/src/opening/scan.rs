@@ -8,8 +8,8 @@
 
 use std::ops::Range;
 
-use crate::record::{self, ALIGNMENT, Header, Kind};
-use crate::segment;
+use crate::log::record::{self, ALIGNMENT, Header, Kind};
+use crate::log::segment;
 
 /// What a segment consists of.
 #[derive(Debug, Default, PartialEq, Eq)]

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use crate::index::Entry;
+use crate::state::index::Entry;
 
 /// The messages whose newest record stands in one segment.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

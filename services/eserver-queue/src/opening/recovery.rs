@@ -6,8 +6,9 @@ use std::path::PathBuf;
 
 use thiserror::Error;
 
+use crate::Seq;
 use crate::log::LogFailed;
-use crate::{Seq, segment};
+use crate::log::segment;
 
 /// Why a queue cannot be opened.
 #[derive(Debug, Error)]

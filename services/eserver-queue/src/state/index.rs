@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use crate::Seq;
-use crate::record::{self, ALIGNMENT};
+use crate::log::record::{self, ALIGNMENT};
 
 /// Where in the log a record stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

@@ -6,10 +6,10 @@
 
 use crate::disk::Disk;
 use crate::event::{self, Event, Hold, MOVED_BYTES, Moved};
-use crate::index::Status;
+use crate::log::record::Kind;
+use crate::log::room::Need;
 use crate::log::{AppendError, LogFailed};
-use crate::record::Kind;
-use crate::room::Need;
+use crate::state::index::Status;
 use crate::{Queue, Seq};
 
 /// Bytes moved per commit to free an old segment.
