@@ -160,7 +160,7 @@ fn a_failed_fsync_ends_the_acknowledgements() {
             "-e",
             &inject,
         ];
-        let setup = Setup::new().data_dir(data.path()).set("shards=1");
+        let setup = Setup::new().data_dir(data.path()).set("shards", 1);
         let mut server = setup.under(&wrapper).start();
         let load = Load::start(server.address(), 2, "eio");
         // Two producers: at most two puts in a commit. strace counts the calls of each thread by
