@@ -22,8 +22,6 @@ pub enum Refusal {
     AddressFull(usize),
     /// The process has no descriptor left.
     NoDescriptor,
-    /// The server is about to end.
-    ShuttingDown,
 }
 
 impl std::fmt::Display for Refusal {
@@ -36,7 +34,6 @@ impl std::fmt::Display for Refusal {
                 write!(f, "too many connections from your address: at most {max} are allowed")
             }
             Refusal::NoDescriptor => f.write_str("too many connections: no descriptor is left"),
-            Refusal::ShuttingDown => f.write_str("the server is shutting down"),
         }
     }
 }

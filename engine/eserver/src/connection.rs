@@ -20,8 +20,12 @@ pub(crate) mod flag {
     pub(crate) const CLOSING: u8 = 1 << 2;
     /// The socket failed: end at the next look.
     pub(crate) const BROKEN: u8 = 1 << 3;
-    /// epoll also reports when the socket takes bytes again.
+    /// epoll also reports when the socket takes bytes again, or will once it is told about it.
     pub(crate) const WATCH_WRITE: u8 = 1 << 4;
+    /// epoll knows the connection.
+    pub(crate) const REGISTERED: u8 = 1 << 5;
+    /// epoll has reported the end of the peer's bytes, which is yet to be read; it will not again.
+    pub(crate) const END_SEEN: u8 = 1 << 6;
 }
 
 pub(crate) struct Connection {

@@ -168,6 +168,10 @@ impl Io {
     pub(crate) fn send(&mut self, id: ConnId, bytes: &[u8]) {
         let key = (id.slot, id.generation);
         let outbox_bytes_max = self.settings.limits.outbox_bytes_max;
+        self.start_run(key);
+        if self.run.len() + bytes.len() > RUN_BYTES {
+            self.write_run();
+        }
         match self.get(key) {
             None => self.counters.stale_replies.add(1),
             Some(conn) if conn.outbox_bytes() + bytes.len() > outbox_bytes_max => {
@@ -175,7 +179,6 @@ impl Io {
                 self.close(key);
             }
             Some(_) => {
-                self.start_run(key);
                 self.run.extend_from_slice(bytes);
                 self.counters.replies.add(1);
             }
@@ -223,7 +226,7 @@ impl Io {
             busy.outbox.push(rest);
             if !conn.has(flag::WATCH_WRITE) {
                 conn.flags |= flag::WATCH_WRITE;
-                watch(&self.registry, conn, key, true);
+                watch(&self.registry, conn, key);
             }
         }
         self.run.clear();
@@ -266,7 +269,7 @@ impl Io {
         }
         if conn.outbox_bytes() == 0 && conn.has(flag::WATCH_WRITE) {
             conn.flags &= !flag::WATCH_WRITE;
-            watch(&self.registry, conn, key, false);
+            watch(&self.registry, conn, key);
         }
         self.settle(key);
     }
@@ -317,7 +320,9 @@ impl Io {
             return;
         };
         let fd = conn.socket.as_raw_fd();
-        let result = self.registry.register(&mut SourceFd(&fd), token(key), Interest::READABLE);
+        let interest = interest(conn.has(flag::WATCH_WRITE));
+        conn.flags |= flag::REGISTERED;
+        let result = self.registry.register(&mut SourceFd(&fd), token(key), interest);
         if let Err(error) = result {
             tracing::warn!(%error, "a connection could not be watched");
             self.close(key);
@@ -385,12 +390,20 @@ fn unpark(conn: &mut Connection, run: &mut Vec<u8>) -> u64 {
     count
 }
 
-fn watch(registry: &mio::Registry, conn: &mut Connection, key: Key, write: bool) {
+/// Tells epoll what to report now; a newcomer is told about when it is registered.
+fn watch(registry: &mio::Registry, conn: &mut Connection, key: Key) {
+    if !conn.has(flag::REGISTERED) {
+        return;
+    }
     let fd = conn.socket.as_raw_fd();
-    let interest = if write { Interest::READABLE | Interest::WRITABLE } else { Interest::READABLE };
+    let interest = interest(conn.has(flag::WATCH_WRITE));
     if registry.reregister(&mut SourceFd(&fd), token(key), interest).is_err() {
         conn.flags |= flag::BROKEN;
     }
+}
+
+fn interest(write: bool) -> Interest {
+    if write { Interest::READABLE | Interest::WRITABLE } else { Interest::READABLE }
 }
 
 /// A duration as ticks, rounded up.

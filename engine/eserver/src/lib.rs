@@ -48,6 +48,6 @@ pub use counters::Counters;
 pub use descriptors::DescriptorLimit;
 pub use limits::Limits;
 pub use reply::{ReplyBatch, ReplyTo};
-pub use server::{Post, Running, Server, ShardContext, StartError};
+pub use server::{Ended, Post, Running, Server, ShardContext, StartError};
 pub use service::{Conn, Received, Service};
 pub use signals::{Asked, Signals, asked_to_end};

@@ -254,6 +254,15 @@ fn settings(limits: Limits, allow: Vec<AllowList>, descriptors: DescriptorLimit)
     Settings { limits, connections_max, allow }
 }
 
+/// How a server ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ended {
+    /// Connections that were still owed something when their time was over.
+    pub cut_off: usize,
+    /// What happened in the server's life.
+    pub counters: Counters,
+}
+
 /// A server at work. Dropping it stops it at once; [`Running::shutdown`] lets it finish.
 pub struct Running {
     settings: Arc<Settings>,
@@ -384,8 +393,8 @@ impl Running {
     }
 
     /// Stops accepting, answers what is in flight, and ends; whoever still waits after `patience`
-    /// is cut off. Returns how many those were.
-    pub fn shutdown(mut self, patience: Duration) -> usize {
+    /// is cut off.
+    pub fn shutdown(mut self, patience: Duration) -> Ended {
         let deadline = Instant::now() + patience;
         for mailbox in &self.mailboxes {
             mailbox.post(Letter::Shutdown);
@@ -396,7 +405,7 @@ impl Running {
         }
         let cut_off = self.census.total();
         self.stop();
-        cut_off
+        Ended { cut_off, counters: self.counters() }
     }
 
     fn stop(&mut self) {

@@ -107,9 +107,7 @@ impl Shard {
                 }
             }
             self.look_again();
-            for service in &mut self.services {
-                service.turn_ended();
-            }
+            self.pass_on();
             // Last, since a service may have answered its batch already.
             self.mailbox.take(&mut letters);
             for letter in letters.drain(..) {
@@ -143,6 +141,13 @@ impl Shard {
             tracing::error!(%error, "epoll failed");
         }
         self.mailbox.wake_up();
+    }
+
+    /// Lets the services hand on what this turn has brought them.
+    fn pass_on(&mut self) {
+        for service in &mut self.services {
+            service.turn_ended();
+        }
     }
 
     fn accept(&mut self, at: usize) {
@@ -206,20 +211,25 @@ impl Shard {
     }
 
     /// Reads what has arrived and serves it; `closed` when the kernel said that the peer's end has
-    /// come, so that a short read is not the last.
+    /// come.
     fn read(&mut self, key: Key, closed: bool) {
         let mut budget = self.io.settings.limits.read_turn_bytes_max;
         loop {
             let Some(conn) = self.io.get(key) else { return };
-            if conn.has(flag::PAUSED | flag::PEER_DONE | flag::BROKEN) {
+            if closed {
+                conn.flags |= flag::END_SEEN;
+            }
+            if conn.has(flag::PAUSED | flag::PEER_DONE | flag::BROKEN | flag::CLOSING) {
                 break; // Paused: read on when it resumes.
             }
+            // Once the kernel has said that the end is there, a short read is not the last one.
+            let to_the_end = conn.has(flag::END_SEEN);
             match (&conn.socket).read(&mut self.buffer) {
                 Ok(0) => conn.flags |= flag::PEER_DONE,
                 Ok(count) => {
                     self.io.counters.bytes_in.add(count as u64);
                     self.receive(key, count);
-                    if count < READ_BYTES && !closed {
+                    if count < READ_BYTES && !to_the_end {
                         break; // The socket is empty; more will be a new event.
                     }
                     budget = budget.saturating_sub(count);
@@ -374,7 +384,13 @@ impl Shard {
     fn drain(&mut self) {
         for at in 0..self.listeners.len() {
             self.listeners[at].0.resume_at = None;
-            self.accept(at);
+            // The kernel holds no more than this for us.
+            for _ in 0..=usize::from(u16::MAX) / self.io.settings.limits.accept_turn_max.max(1) {
+                self.accept(at);
+                if self.accept_again.pop().is_none() {
+                    break;
+                }
+            }
         }
         self.accept_again.clear();
         for (mut listener, _) in self.listeners.drain(..) {
@@ -386,6 +402,8 @@ impl Shard {
             self.read(key, false);
             self.hurry(key);
         }
+        // What was read just now must not wait for something else to wake the shard.
+        self.pass_on();
     }
 
     /// A request that has arrived in part may delay the end only for [`LAST_WORDS`].

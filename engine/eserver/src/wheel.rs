@@ -106,11 +106,23 @@ impl Wheel {
 
     /// Ticks from `now` until a place that holds somebody comes round, or `None` on an empty wheel.
     pub(crate) fn next(&self, now: Tick) -> Option<Tick> {
-        (1..=PLACES as Tick).find_map(|ahead| {
-            let tick = self.done.wrapping_add(ahead);
-            let place = tick as usize % PLACES;
-            let held = self.occupied[place / 64] & (1 << (place % 64)) != 0;
-            held.then(|| tick.saturating_sub(now))
+        let first = self.done.wrapping_add(1);
+        let start = first as usize % PLACES;
+        let words = PLACES / 64;
+        // The word that `first` stands in is looked at twice: its end now, its front last.
+        (0..=words).find_map(|nth| {
+            let word = (start / 64 + nth) % words;
+            let mask = match nth {
+                0 => u64::MAX << (start % 64),
+                nth if nth == words => !(u64::MAX << (start % 64)),
+                _ => u64::MAX,
+            };
+            let held = self.occupied[word] & mask;
+            (held != 0).then(|| {
+                let place = word * 64 + held.trailing_zeros() as usize;
+                let ahead = (place + PLACES - start) % PLACES;
+                first.wrapping_add(ahead as Tick).saturating_sub(now)
+            })
         })
     }
 

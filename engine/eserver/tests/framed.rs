@@ -8,8 +8,8 @@ use std::net::{IpAddr, Shutdown, SocketAddr, TcpStream};
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::{Duration, Instant};
 
-use eserver::framed::{App, Reply, Responder};
-use eserver::{AllowList, Limits, Running, Server};
+use eserver::framed::{Answered, App, Application, Call, Frame, Framed, Reply, Responder};
+use eserver::{AllowList, Limits, Post, ReplyTo, Running, Server, ShardContext};
 use eserver_wire::framed;
 
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -343,8 +343,120 @@ fn shutdown_answers_what_is_in_flight() {
     responder.reply(Reply::new(6, "finished"));
     assert_eq!(waiting.receive(), Some((6, b"finished".to_vec())));
     assert_eq!(waiting.receive(), None);
-    assert_eq!(ending.join().unwrap(), 0, "nobody was cut off");
+    assert_eq!(ending.join().unwrap().cut_off, 0, "nobody was cut off");
     assert!(TcpStream::connect(address).is_err(), "nobody listens any more");
+}
+
+/// Answers nothing before its turn has ended, as services do that work in batches.
+struct Batcher {
+    post: Post,
+    waiting: Vec<ReplyTo>,
+}
+
+impl Application for Batcher {
+    fn call(&mut self, frame: Frame<'_>, call: Call<'_, '_>) -> Answered {
+        if frame.command == 8 {
+            // Holds the shard, so that others' requests are still unread when it is told to end.
+            std::thread::sleep(Duration::from_millis(300));
+        }
+        let (to, answered) = call.later();
+        self.waiting.push(to);
+        answered
+    }
+
+    fn turn_ended(&mut self) {
+        for to in self.waiting.drain(..) {
+            let mut bytes = Vec::new();
+            framed::encode(1, b"batched", &mut bytes).unwrap();
+            self.post.reply(to, bytes);
+        }
+    }
+}
+
+#[test]
+fn shutdown_answers_what_it_reads_while_it_drains() {
+    let make =
+        |context: &ShardContext| Framed(Batcher { post: context.post(), waiting: Vec::new() });
+    let running = Server::new()
+        .shards(1)
+        .listen("127.0.0.1:0", AllowList::loopback(), make)
+        .unwrap()
+        .start()
+        .unwrap();
+    let address = running.addresses().next().unwrap();
+    let mut others: Vec<_> = (0..600).map(|_| Client::connect(address)).collect();
+    assert_eq!(others[0].ask(1, b"").1, b"batched");
+    let mut holder = Client::connect(address);
+    holder.send(8, b"");
+    eventually("the shard is held", || running.counters().requests == 2);
+    for client in &mut others {
+        client.send(1, b"");
+    }
+    // Newcomers too, more than one turn accepts: the kernel has let them in.
+    others.extend((0..600).map(|_| {
+        let mut client = Client::connect(address);
+        client.send(1, b"");
+        client
+    }));
+    let started = Instant::now();
+    let ended = running.shutdown(PATIENCE);
+    assert_eq!(ended.cut_off, 0);
+    assert!(started.elapsed() < PATIENCE / 2, "it slept over answers");
+    for client in others.iter_mut().chain([&mut holder]) {
+        assert_eq!(client.receive(), Some((1, b"batched".to_vec())));
+        assert_eq!(client.receive(), None);
+    }
+}
+
+#[test]
+fn a_newcomer_s_first_answers_may_be_more_than_its_socket_takes() {
+    let mut app = echo();
+    app.command(8, |_| {
+        std::thread::sleep(Duration::from_millis(300));
+        Reply::new(8, "")
+    });
+    let running = Server::new()
+        .shards(1)
+        .listen("127.0.0.1:0", AllowList::loopback(), app.service())
+        .unwrap()
+        .start()
+        .unwrap();
+    let address = running.addresses().next().unwrap();
+    let mut holder = Client::connect(address);
+    holder.send(8, b"");
+    eventually("the shard is held", || running.counters().requests == 1);
+    // While nobody accepts: it is then read at once, before epoll knows it.
+    let mut newcomer = Client::connect(address);
+    for _ in 0..200 {
+        newcomer.send(5, b"65535");
+    }
+    for n in 0..200 {
+        let (command, body) = newcomer.receive().unwrap_or_else(|| panic!("reset at answer {n}"));
+        assert_eq!((command, body.len()), (5, 65_535), "answer {n}");
+    }
+}
+
+#[test]
+fn who_asks_much_and_ends_its_side_is_answered_and_let_go() {
+    let (running, address) = start(Limits::default(), &echo());
+    for _ in 0..3 {
+        let client = Client::connect(address);
+        let mut frame = Vec::new();
+        framed::encode(9, b"", &mut frame).unwrap();
+        let wire = frame.repeat(300_000);
+        let mut socket = client.socket.try_clone().unwrap();
+        let writer = std::thread::spawn(move || {
+            socket.write_all(&wire).unwrap();
+            socket.shutdown(Shutdown::Write).unwrap();
+        });
+        let mut answers = Vec::new();
+        (&client.socket).read_to_end(&mut answers).expect("the end comes");
+        writer.join().unwrap();
+        let mut expected = Vec::new();
+        framed::encode(0, br#"{"error":"cmd not defined"}"#, &mut expected).unwrap();
+        assert_eq!(answers.len(), 300_000 * expected.len());
+    }
+    eventually("all records are gone", || running.connections() == 0);
 }
 
 #[test]
@@ -361,7 +473,7 @@ fn shutdown_cuts_off_after_its_patience() {
     let mut waiting = Client::connect(address);
     waiting.send(6, b"");
     eventually("the request is in flight", || kept.lock().unwrap().len() == 1);
-    assert_eq!(running.shutdown(Duration::from_millis(50)), 1);
+    assert_eq!(running.shutdown(Duration::from_millis(50)).cut_off, 1);
     assert_eq!(waiting.receive(), None);
 }
 

@@ -33,10 +33,13 @@ pub trait Batch: Send {
     /// The log failed: nothing of this batch may be acknowledged.
     fn failed(self: Box<Self>, error: &LogFailed);
 
-    /// Bytes of payload that the batch carries.
+    /// Bytes of memory that the batch holds until it is answered.
     fn bytes(&self) -> usize;
 
-    /// Requests that wait for this batch's answers.
+    /// Bytes that the work will add to the log, at most.
+    fn log_bytes(&self) -> usize;
+
+    /// Requests that wait for this batch's answers; counted as one when there are none.
     fn requests(&self) -> usize;
 }
 
@@ -76,16 +79,13 @@ const GROUP_MAX: usize = 4096;
 /// A shard syncs by itself only while syncs take less than this, on average.
 const QUICK_SYNC: Duration = Duration::from_micros(250);
 
-/// A shard does no more than so many bytes of work by itself.
-const QUICK_BYTES: usize = 64 * 1024;
+/// A shard adds no more than so many bytes to the log by itself.
+const QUICK_LOG_BYTES: usize = 64 * 1024;
 
-/// A commit that takes longer than this was not quick at all: the disk is behind, and for
+/// Work that takes longer than this was not quick at all: the disk is behind, and for
 /// [`KEEP_OFF`] shards leave the work to the thread.
-const SLOW_COMMIT: Duration = Duration::from_millis(10);
+const SLOW_WORK: Duration = Duration::from_millis(10);
 const KEEP_OFF: Duration = Duration::from_secs(1);
-
-/// Bytes that a record takes in the log besides its payload, about.
-const RECORD_BYTES: usize = 64;
 
 /// A running keeper; dropping it commits and closes the queue.
 pub struct Keeper {
@@ -218,7 +218,9 @@ impl Keeper {
         shared.inbox.bytes.fetch_add(batch.bytes(), Ordering::Relaxed);
         let batch = match shared.desk.try_lock() {
             // The desk is free. What waits in the inbox came first; only the thread takes that on.
-            Ok(mut desk) if desk.is_quick(&*batch) && shared.inbox.is_empty() => {
+            Ok(mut desk)
+                if desk.is_quick(&*batch, shared.clock.now()) && shared.inbox.is_empty() =>
+            {
                 desk.batches.push(batch);
                 shared.work(&mut desk);
                 let deadline = desk.queue().next_deadline();
@@ -253,7 +255,7 @@ impl Inbox {
 
     fn push(&self, batch: Box<dyn Batch>) {
         let mut pile = self.pile();
-        pile.requests += batch.requests();
+        pile.requests += batch.requests().max(1);
         pile.batches.push(batch);
         if (1..=pile.requests).contains(&pile.wake_at) {
             pile.wake_at = 0;
@@ -328,7 +330,8 @@ impl Shared {
         loop {
             let (expected, deadline) = {
                 let mut desk = self.desk();
-                desk.deadline = desk.queue().next_deadline();
+                // A failed log has nothing to look after, and would be late for it for ever.
+                desk.deadline = if desk.failed { None } else { desk.queue().next_deadline() };
                 (desk.expected, desk.deadline)
             };
             let idle = deadline.map(|at| Duration::from_millis(at.since(self.clock.now())));
@@ -356,7 +359,7 @@ impl Shared {
 
     /// Works on the desk's batches: applies them, commits once, lets them answer.
     fn work(&self, desk: &mut Desk) {
-        let now = self.clock.now();
+        let (now, began) = (self.clock.now(), Instant::now());
         // A failed tick fails the commit below as well, and is reported there.
         let _ = desk.queue().tick(now);
         let (mut bytes, mut requests) = (0, 0);
@@ -373,8 +376,8 @@ impl Shared {
                 if committed.bytes > 0 && committed.synced {
                     desk.sync_time = (desk.sync_time * 7 + took) / 8;
                 }
-                if took > SLOW_COMMIT {
-                    desk.slow_at = Some(started);
+                if began.elapsed() > SLOW_WORK {
+                    desk.slow_at = Some(began);
                 }
                 batches.drain(..).for_each(Batch::committed);
             }
@@ -397,19 +400,20 @@ impl Desk {
     }
 
     /// Whether this batch takes so little time that its shard may do the work by itself: a short
-    /// write, and where commits sync, a disk that syncs in less time than a busy turn of the shard
-    /// takes anyway. Never when the log needs another segment.
-    fn is_quick(&self, batch: &dyn Batch) -> bool {
-        let bytes = batch.bytes() + RECORD_BYTES * batch.requests();
-        let small = bytes <= QUICK_BYTES
-            && self.queue.as_ref().is_some_and(|queue| queue.has_room_at_hand(bytes));
+    /// write, and where every commit syncs, a disk that does so in less time than a busy turn of the
+    /// shard takes anyway.
+    fn is_quick(&self, batch: &dyn Batch, now: Millis) -> bool {
+        let log_bytes = batch.log_bytes();
         let is_behind = self.slow_at.is_some_and(|at| at.elapsed() < KEEP_OFF);
-        small
+        let syncs_fast = match self.sync {
+            SyncPolicy::Interval { .. } | SyncPolicy::Never => true,
+            SyncPolicy::Always => self.sync_time < QUICK_SYNC,
+        };
+        let queue = self.queue.as_ref();
+        log_bytes <= QUICK_LOG_BYTES
+            && syncs_fast
             && !is_behind
-            && match self.sync {
-                SyncPolicy::Interval { .. } | SyncPolicy::Never => true,
-                SyncPolicy::Always => self.sync_time < QUICK_SYNC,
-            }
+            && queue.is_some_and(|queue| queue.is_short_work(log_bytes, now))
     }
 
     /// Estimates how many requests the next commit is worth waiting for, after one of `requests`,
@@ -460,6 +464,10 @@ mod tests {
 
         fn bytes(&self) -> usize {
             9
+        }
+
+        fn log_bytes(&self) -> usize {
+            100
         }
 
         fn requests(&self) -> usize {

@@ -337,6 +337,14 @@ impl<D: Disk> Log<D> {
                 SyncPolicy::Never => false,
             };
         if sync && self.unsynced_since.is_some() {
+            // Under the other policies each segment is synced before its successor is written to.
+            let sealed = self.segments.len() - 1;
+            let unsynced = if self.settings.sync == SyncPolicy::Never { sealed } else { 0 };
+            for at in 0..unsynced {
+                if let Err(error) = self.segments[at].file.sync_data() {
+                    return Err(self.fail("syncing", error));
+                }
+            }
             if let Err(error) = self.newest().file.sync_data() {
                 return Err(self.fail("syncing", error));
             }

@@ -412,11 +412,14 @@ impl<D: Disk> Queue<D> {
         Ok(committed)
     }
 
-    /// Whether the segment that is written to has room for so many more bytes of records, so that
-    /// the next commit is one write and nothing else.
+    /// Whether work that adds at most so many bytes to the log, and its commit, will be one write,
+    /// and a sync only if each commit syncs: no new segment is needed, no interval is over, and no
+    /// messages are to be moved.
     #[must_use]
-    pub fn has_room_at_hand(&self, bytes: usize) -> bool {
-        self.log.room_at_hand() > bytes
+    pub(crate) fn is_short_work(&self, log_bytes: usize, now: Millis) -> bool {
+        self.log.room_at_hand() > log_bytes
+            && self.log.sync_due().is_none_or(|due| due > now)
+            && !self.has_moving_to_do()
     }
 
     /// When [`Queue::tick`] has something to do, if ever, as things stand.

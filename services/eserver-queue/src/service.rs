@@ -40,7 +40,7 @@ impl QueueService {
 
     /// This turn's batch for a queue, if the queue has room for `bytes` more.
     fn batch(&mut self, queue: usize, bytes: usize) -> Result<&mut OrderBatch, Error> {
-        let waiting = self.batches[queue].as_ref().map_or(0, |batch| batch.payload_bytes());
+        let waiting = self.batches[queue].as_ref().map_or(0, |batch| batch.bytes());
         if self.queues.keeper(queue).has_room(waiting + bytes) {
             Ok(self.batch_unbounded(queue))
         } else {
@@ -63,7 +63,7 @@ impl QueueService {
 
     /// Answers a call later, by an order to one queue.
     fn order(&mut self, queue: usize, call: Call<'_, '_>, order: Order) -> Answered {
-        match self.batch(queue, 0) {
+        match self.batch(queue, order.bytes()) {
             Ok(batch) => {
                 let (to, answered) = call.later();
                 batch.push(to, order);
@@ -74,13 +74,18 @@ impl QueueService {
     }
 }
 
-/// Requests in flight on a connection beyond which nothing that answers with messages is read.
-const TAKES_IN_FLIGHT_MAX: u32 = 16;
+/// Requests in flight on a connection beyond which none is read that answers with messages, or
+/// that carries many ids: their answers, and they themselves, are large.
+const LARGE_IN_FLIGHT_MAX: u32 = 16;
 
 impl Application for QueueService {
     fn in_flight_max(&self, command: u16) -> u32 {
         match command {
-            command::DEQUEUE | command::RESERVE => TAKES_IN_FLIGHT_MAX,
+            command::DEQUEUE
+            | command::RESERVE
+            | command::ACK
+            | command::RELEASE
+            | command::BURY => LARGE_IN_FLIGHT_MAX,
             _ => u32::MAX,
         }
     }

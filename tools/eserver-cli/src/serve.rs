@@ -2,33 +2,39 @@
 
 use std::io::{self, Write};
 use std::process;
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
+use std::thread;
 
 use anyhow::Context;
 use eserver::{AllowList, Asked, Limits, Running, Server, Signals, StartError};
 use eserver_queue::{
     Clock, LogFailed, QueueName, QueueService, QueueSettings, Queues, SyncPolicy, WhenFull,
 };
-use tokio::sync::mpsc;
 
 use crate::config::key::Reload;
-use crate::config::{Config, Full, Loaded, Sources, Sync};
+use crate::config::{Config, Full, Loaded, Settings, Sources, Sync};
 use crate::exit::{Exit, OrExit};
 use crate::log::{self, Log};
 
 /// Bytes of messages that one queue may be behind its disk before clients are told it is busy.
 const QUEUE_INBOX_BYTES_MAX: usize = 64 * 1024 * 1024;
 
+/// What the control thread waits for.
+enum Event {
+    Asked(Asked),
+    /// A queue's log has failed; the sentence says which and why.
+    LogFailed(String),
+}
+
 /// Serves until SIGTERM or SIGINT.
 ///
 /// # Errors
 /// When something the server needs is taken, unwritable or damaged, and when a queue's log fails.
 pub(crate) fn run(sources: &Sources, loaded: Loaded) -> anyhow::Result<()> {
-    let Loaded { config, .. } = &loaded;
+    let config = &loaded.config;
     let log = log::start(&config.log);
-    let (failure, failures) = mpsc::unbounded_channel();
-    let queues = open_queues(config, failure)?;
-    let queues = Arc::new(queues);
+    let (sender, events) = mpsc::channel();
+    let queues = Arc::new(open_queues(config, sender.clone())?);
     let running = Server::new()
         .shards(config.shards)
         .limits(limits(config))
@@ -43,63 +49,80 @@ pub(crate) fn run(sources: &Sources, loaded: Loaded) -> anyhow::Result<()> {
             _ => (Exit::Unavailable, error),
         })
         .or_else(|(exit, error)| Err(error).or_exit(exit))?;
+    listen_for_signals(sender).context("cannot listen for signals").or_exit(Exit::Io)?;
     // A closed standard output is no reason not to serve.
     let _ = welcome(config, &running, &mut io::stdout().lock());
-    let result = obey(sources, loaded, running, &log, failures);
-    // The engine has ended: nobody else holds the queues, so this commits and closes them.
+    let mut failure = obey(sources, loaded, running, &log, &events);
+    // The engine has ended: nobody else holds the queues, so this commits and closes them, and may
+    // still fail.
     drop(queues);
-    result
+    for event in events.try_iter() {
+        if let Event::LogFailed(sentence) = event {
+            failure.get_or_insert(sentence);
+        }
+    }
+    match failure {
+        None => Ok(()),
+        Some(sentence) => Err(anyhow::anyhow!(sentence)).or_exit(Exit::Io),
+    }
 }
 
-/// Serves until asked to end, or until a queue's log has failed.
+/// Passes signals on from a thread of their own. The second request to end is obeyed right there,
+/// whatever the rest of the process is waiting for.
+fn listen_for_signals(events: mpsc::Sender<Event>) -> io::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
+    let mut signals = {
+        let _inside = runtime.enter();
+        Signals::new()?
+    };
+    let pass_on = async move {
+        let mut ending = false;
+        loop {
+            let asked = signals.next().await;
+            if asked == Asked::End && std::mem::replace(&mut ending, true) {
+                tracing::warn!("asked to end again: ending at once");
+                process::exit(i32::from(Exit::Failed as u8));
+            }
+            // Nobody receives any more when the process is ending; the second signal still counts.
+            let _ = events.send(Event::Asked(asked));
+        }
+    };
+    let name = "eserver-signals".to_owned();
+    thread::Builder::new().name(name).spawn(move || runtime.block_on(pass_on)).map(drop)
+}
+
+/// Serves until asked to end, or until a queue's log has failed, which it then tells.
 fn obey(
     sources: &Sources,
     mut loaded: Loaded,
     mut running: Running,
     log: &Log,
-    mut failures: mpsc::UnboundedReceiver<String>,
-) -> anyhow::Result<()> {
-    let runtime = running.runtime().clone();
-    let mut signals = {
-        let _inside = runtime.enter();
-        Signals::new().context("cannot listen for signals").or_exit(Exit::Io)?
-    };
-    loop {
-        let asked = runtime.block_on(async {
-            tokio::select! {
-                asked = signals.next() => Ok(asked),
-                failure = failures.recv() => Err(failure.unwrap_or_default()),
+    events: &mpsc::Receiver<Event>,
+) -> Option<String> {
+    let started = loaded.settings.clone();
+    let failure = loop {
+        match events.recv().expect("the thread for signals never ends") {
+            Event::Asked(Asked::Reload) => {
+                reload(sources, &started, &mut loaded, &mut running, log);
             }
-        });
-        match asked {
-            Ok(Asked::Reload) => reload(sources, &mut loaded, &mut running, log),
-            Ok(Asked::End) => {
+            Event::Asked(Asked::End) => {
                 tracing::info!("asked to end: finishing what is in flight, again to end at once");
-                drain(running, &loaded.config, signals);
-                return Ok(());
+                break None;
             }
-            Err(failure) => {
-                tracing::error!("{failure}");
-                drain(running, &loaded.config, signals);
-                return Err(anyhow::anyhow!(failure)).or_exit(Exit::Io);
-            }
+            Event::LogFailed(sentence) => break Some(sentence),
         }
-    }
+    };
+    drain(running, &loaded.config);
+    failure
 }
 
-/// Lets the engine finish; a second signal ends the process at once.
-fn drain(running: Running, config: &Config, mut signals: Signals) {
-    let runtime = running.runtime().clone();
-    let counters = running.counters();
-    runtime.spawn(async move {
-        while signals.next().await != Asked::End {}
-        tracing::warn!("asked to end again: ending at once");
-        process::exit(i32::from(Exit::Failed as u8));
-    });
-    let cut_off = running.shutdown(config.shutdown_timeout);
-    if cut_off > 0 {
-        tracing::warn!(connections = cut_off, "cut off, their time to finish was over");
+/// Lets the engine finish.
+fn drain(running: Running, config: &Config) {
+    let ended = running.shutdown(config.shutdown_timeout);
+    if ended.cut_off > 0 {
+        tracing::warn!(connections = ended.cut_off, "cut off, their time to finish was over");
     }
+    let counters = ended.counters;
     tracing::info!(
         requests = counters.requests,
         connections = counters.accepted,
@@ -109,7 +132,13 @@ fn drain(running: Running, config: &Config, mut signals: Signals) {
 }
 
 /// Takes over what can change while running; keeps everything when the new configuration is bad.
-fn reload(sources: &Sources, loaded: &mut Loaded, running: &mut Running, log: &Log) {
+fn reload(
+    sources: &Sources,
+    started: &Settings,
+    loaded: &mut Loaded,
+    running: &mut Running,
+    log: &Log,
+) {
     match sources.load() {
         Err(problems) => {
             tracing::error!("the configuration has mistakes; keeping the one in force");
@@ -117,11 +146,14 @@ fn reload(sources: &Sources, loaded: &mut Loaded, running: &mut Running, log: &L
         }
         Ok(new) => {
             for setting in new.settings.changed_since(&loaded.settings) {
-                let key = setting.key.path;
                 if setting.key.reload == Reload::Signal {
-                    tracing::info!(key, value = %setting.value, "reloaded");
-                } else {
-                    tracing::warn!(key, value = %setting.value, "changes at the next start");
+                    tracing::info!(key = setting.key.path, value = %setting.value, "reloaded");
+                }
+            }
+            for setting in new.settings.changed_since(started) {
+                if setting.key.reload == Reload::Start {
+                    let (key, value) = (setting.key.path, &setting.value);
+                    tracing::warn!(key, %value, "changes at the next start");
                 }
             }
             log.set_level(&new.config.log.level);
@@ -132,7 +164,7 @@ fn reload(sources: &Sources, loaded: &mut Loaded, running: &mut Running, log: &L
     }
 }
 
-fn open_queues(config: &Config, failure: mpsc::UnboundedSender<String>) -> anyhow::Result<Queues> {
+fn open_queues(config: &Config, events: mpsc::Sender<Event>) -> anyhow::Result<Queues> {
     let settings = QueueSettings {
         length_max: config.queue.length_max,
         full: match config.queue.full {
@@ -151,8 +183,9 @@ fn open_queues(config: &Config, failure: mpsc::UnboundedSender<String>) -> anyho
     };
     let on_failure = move |queue: &QueueName, error: &LogFailed| {
         let error = anyhow::Error::new(error.clone());
-        // Nobody listens any more when the server is ending anyway.
-        let _ = failure.send(format!("queue {queue}: {error:#}; nothing is acknowledged any more"));
+        let sentence = format!("queue {queue}: {error:#}; nothing is acknowledged any more");
+        tracing::error!("{sentence}");
+        let _ = events.send(Event::LogFailed(sentence));
     };
     Queues::open(
         &config.data_dir,

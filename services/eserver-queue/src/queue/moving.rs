@@ -51,6 +51,11 @@ impl<D: Disk> Queue<D> {
         Ok(())
     }
 
+    /// Whether the next commit will move messages as well.
+    pub(crate) fn has_moving_to_do(&self) -> bool {
+        self.log.oldest_of_several().is_some() && self.is_moving_worth_it()
+    }
+
     /// The log is more than twice what it would have to be, and some.
     fn is_moving_worth_it(&self) -> bool {
         let slack = 2 * u64::from(self.log.newest().bytes);

@@ -28,6 +28,9 @@ const RESERVE_MAX: usize = 1000;
 /// Items one put may carry, so that the answer, a number for each, always fits a frame.
 const ITEMS_MAX: usize = 3000;
 
+/// Ids one request may carry, so that the answer, which may have to name each, always fits a frame.
+const IDS_MAX: usize = 3000;
+
 /// A queue's name as the request gives it, and what to do there.
 type Addressed<'a> = Result<(Option<Cow<'a, str>>, Order), Error>;
 
@@ -76,24 +79,28 @@ pub(super) fn reserve(body: &[u8]) -> Addressed<'_> {
 
 pub(super) fn ack(body: &[u8]) -> Addressed<'_> {
     let request: Ack = parse(body, r#"{"queue": "a name", "ids": [1, …]}"#)?;
-    Ok((request.queue, Order::Ack { ids: seqs(&request.ids) }))
+    Ok((request.queue, Order::Ack { ids: seqs(&request.ids)? }))
 }
 
 pub(super) fn release(body: &[u8]) -> Addressed<'_> {
     let request: Release = parse(body, r#"{"queue": "a name", "ids": [1, …], "delay_ms": 0}"#)?;
-    Ok((request.queue, Order::Release { ids: seqs(&request.ids), delay_ms: request.delay_ms }))
+    Ok((request.queue, Order::Release { ids: seqs(&request.ids)?, delay_ms: request.delay_ms }))
 }
 
 pub(super) fn bury(body: &[u8]) -> Addressed<'_> {
     let request: Bury = parse(body, r#"{"queue": "a name", "ids": [1, …], "reason": "why"}"#)?;
     Ok((
         request.queue,
-        Order::Bury { ids: seqs(&request.ids), reason: request.reason.into_owned() },
+        Order::Bury { ids: seqs(&request.ids)?, reason: request.reason.into_owned() },
     ))
 }
 
-fn seqs(ids: &[u64]) -> Vec<Seq> {
-    ids.iter().copied().map(Seq::new).collect()
+fn seqs(ids: &[u64]) -> Result<Vec<Seq>, Error> {
+    if ids.len() > IDS_MAX {
+        let count = ids.len();
+        return Err(Error::new(format!("`ids` holds {count}, at most {IDS_MAX} fit an answer")));
+    }
+    Ok(ids.iter().copied().map(Seq::new).collect())
 }
 
 #[derive(Deserialize)]

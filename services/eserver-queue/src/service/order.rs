@@ -68,6 +68,10 @@ pub(super) struct OrderBatch {
     post: Post,
     queue: QueueName,
     orders: Vec<(ReplyTo, Order)>,
+    /// Bytes of memory that the orders take besides the payloads.
+    order_bytes: usize,
+    /// Bytes that the orders will add to the log, at most.
+    log_bytes: usize,
     payloads: Vec<u8>,
     items: Vec<Range<usize>>,
     replies: ReplyBatch,
@@ -79,6 +83,8 @@ impl OrderBatch {
             post,
             queue,
             orders: Vec::new(),
+            order_bytes: 0,
+            log_bytes: 0,
             payloads: Vec::new(),
             items: Vec::new(),
             replies: ReplyBatch::new(),
@@ -89,8 +95,9 @@ impl OrderBatch {
         self.orders.is_empty()
     }
 
-    pub(super) fn payload_bytes(&self) -> usize {
-        self.payloads.len()
+    /// Bytes of memory that the batch takes, answers aside.
+    pub(super) fn bytes(&self) -> usize {
+        self.payloads.len() + self.order_bytes
     }
 
     pub(super) fn store(&mut self, payload: &[u8]) -> Range<usize> {
@@ -112,6 +119,8 @@ impl OrderBatch {
     }
 
     pub(super) fn push(&mut self, to: ReplyTo, order: Order) {
+        self.order_bytes += order.bytes();
+        self.log_bytes += self.log_bytes_of(&order);
         self.orders.push((to, order));
     }
 }
@@ -145,7 +154,11 @@ impl Batch for OrderBatch {
     }
 
     fn bytes(&self) -> usize {
-        self.payloads.len()
+        OrderBatch::bytes(self)
+    }
+
+    fn log_bytes(&self) -> usize {
+        self.log_bytes
     }
 
     fn requests(&self) -> usize {
@@ -153,7 +166,42 @@ impl Batch for OrderBatch {
     }
 }
 
+impl Order {
+    /// Bytes of memory that the order takes besides payloads, about.
+    pub(super) fn bytes(&self) -> usize {
+        let (ids, reason) = match self {
+            Order::Ack { ids } | Order::Release { ids, .. } => (ids.len(), 0),
+            Order::Bury { ids, reason } => (ids.len(), reason.len()),
+            _ => (0, 0),
+        };
+        size_of::<Order>() + ids * size_of::<Seq>() + reason
+    }
+}
+
 impl OrderBatch {
+    /// Bytes that an order will add to the log, at most.
+    fn log_bytes_of(&self, order: &Order) -> usize {
+        /// A record besides its payload, the mark of the time included.
+        const RECORD: usize = 64;
+        match order {
+            Order::Put { payload, placeholder, .. } => {
+                let payload = &self.payloads[payload.clone()];
+                let rendered = placeholder.map_or(payload.len() as u64, |placeholder| {
+                    placeholder.rendered_bytes(payload, Seq::new(u64::MAX))
+                });
+                usize::try_from(rendered).unwrap_or(usize::MAX).saturating_add(RECORD)
+            }
+            Order::PutItems { items, .. } => {
+                self.items[items.clone()].iter().map(|item| item.len() + RECORD).sum()
+            }
+            Order::Pop { .. } => RECORD,
+            Order::Reserve { max, .. } => max * RECORD,
+            Order::Ack { ids } | Order::Release { ids, .. } => ids.len() * RECORD,
+            Order::Bury { ids, reason } => ids.len() * (RECORD + reason.len()),
+            Order::Length | Order::Stats | Order::StatsOfAll(_) => 0,
+        }
+    }
+
     /// Does what `order` says and appends the frame that answers it.
     fn carry_out(
         &self,
