@@ -190,6 +190,37 @@ fn a_failed_fsync_ends_the_acknowledgements() {
     }
 }
 
+#[test]
+fn a_sync_that_fails_at_the_end_is_told() {
+    let strace = find("strace", "strace");
+    let mut server = Setup::new().set("queue.sync", "never").start();
+    for number in 0..100 {
+        let reply = server.client().ask_json(8001, &json!({"sql": number.to_string()}));
+        assert_eq!(reply.command, 8001);
+    }
+    let process_id = server.process_id();
+    // Attached only now: the syncs of the start were good.
+    let mut tracer = std::process::Command::new(strace)
+        .args(["-f", "-qq", "-o", "/dev/null", "-e", "trace=fdatasync"])
+        .args(["-e", "inject=fdatasync:error=EIO", "-p", &process_id.to_string()])
+        .spawn()
+        .expect("strace starts");
+    eventually("strace has taken hold of every thread", || {
+        let tasks = std::fs::read_dir(format!("/proc/{process_id}/task")).ok()?;
+        let held = tasks.filter_map(Result::ok).all(|task| {
+            let status = std::fs::read_to_string(task.path().join("status")).unwrap_or_default();
+            !status.contains("TracerPid:\t0\n")
+        });
+        held.then_some(())
+    });
+    server.signal(Signal::SIGTERM);
+    let status = server.wait();
+    tracer.wait().expect("strace ends with what it traces");
+    let said = server.stderr().to_lowercase();
+    assert_eq!(status.code(), Some(74), "{said}");
+    assert!(said.contains("input/output error"), "it says why: {said}");
+}
+
 /// The body of a put of message `number` with a payload of about 4 KiB.
 fn bulky(number: usize) -> String {
     format!("bulky-{number:05}-{}", "x".repeat(4_000))

@@ -132,6 +132,8 @@ fn assert_drains(signal: Signal) {
     let status = server.wait();
     let promises = load.join();
     assert_eq!(status.code(), Some(0), "{signal} ends with {status}");
+    let said = server.stderr();
+    assert!(!said.contains("cut off"), "somebody waited in vain: {said}");
     for producer in &promises.producers {
         assert!(producer.refusal.is_none(), "a put was answered by {:?}", producer.refusal);
     }
