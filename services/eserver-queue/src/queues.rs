@@ -76,6 +76,12 @@ impl Queues {
             parsed.push(valid.map_err(|error| QueuesError::Name(name.to_owned(), error))?);
         }
         let store = Store::open(directory)?;
+        for name in store.queues()?.iter().filter(|name| !parsed.contains(name)) {
+            tracing::warn!(
+                queue = %name,
+                "is in the data directory but not among the configured names; it is left as it is"
+            );
+        }
         let on_failure = Arc::new(on_failure);
         let mut keepers = Vec::new();
         for name in parsed {

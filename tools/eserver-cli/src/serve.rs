@@ -1,6 +1,7 @@
 //! `eserver serve`: opens the queues, starts the engine, and obeys signals until told to end.
 
 use std::io::{self, Write};
+use std::net::Ipv4Addr;
 use std::process;
 use std::sync::{Arc, mpsc};
 use std::thread;
@@ -150,6 +151,9 @@ fn reload(
                     tracing::info!(key = setting.key.path, value = %setting.value, "reloaded");
                 }
             }
+            if new.settings.changed_since(&loaded.settings).next().is_none() {
+                tracing::info!("read the configuration again: nothing has changed");
+            }
             for setting in new.settings.changed_since(started) {
                 if setting.key.reload == Reload::Start {
                     let (key, value) = (setting.key.path, &setting.value);
@@ -214,11 +218,17 @@ fn welcome(config: &Config, running: &Running, out: &mut impl Write) -> io::Resu
     let names = ["default"].into_iter().chain(config.queue.names.iter().map(String::as_str));
     let names = names.collect::<Vec<_>>().join(", ");
     let version = env!("CARGO_PKG_VERSION");
-    writeln!(out, "eserver {version}, {} shards", running.shards())?;
-    for address in running.addresses() {
+    let shards = running.shards();
+    writeln!(out, "eserver {version}, {shards} shard{}", if shards == 1 { "" } else { "s" })?;
+    // As it was typed, so that what is printed can be typed as well.
+    let program = std::env::args().next().unwrap_or_else(|| "eserver".to_owned());
+    for mut address in running.addresses() {
         writeln!(out, "queue     listening on {address}  queues: {names}")?;
+        if address.ip().is_unspecified() {
+            address.set_ip(Ipv4Addr::LOCALHOST.into());
+        }
         let try_this = "push 'insert into t(num) values (%d)'";
-        writeln!(out, "          try: eserver queue --addr {address} {try_this}")?;
+        writeln!(out, "          try: {program} queue --addr {address} {try_this}")?;
     }
     let promise = match config.queue.sync {
         Sync::Always => {

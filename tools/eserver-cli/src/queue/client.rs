@@ -21,6 +21,8 @@ pub(super) struct Client {
     address: String,
     timeout: Duration,
     received: Vec<u8>,
+    /// Whether the server has answered anything on this connection.
+    answered: bool,
 }
 
 impl Client {
@@ -31,7 +33,7 @@ impl Client {
     pub(super) fn connect(address: &str, timeout: Duration) -> anyhow::Result<Self> {
         let candidates: Vec<_> = address
             .to_socket_addrs()
-            .with_context(|| format!("{address:?} is no address: --addr takes HOST:PORT"))
+            .with_context(|| format!("--addr takes HOST:PORT, and {address:?} leads nowhere"))
             .or_exit(Exit::Unavailable)?
             .collect();
         let mut failure = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
@@ -52,7 +54,7 @@ impl Client {
         };
         options().context("cannot set up the connection").or_exit(Exit::Unavailable)?;
         let address = address.to_owned();
-        Ok(Client { stream, address, timeout, received: Vec::new() })
+        Ok(Client { stream, address, timeout, received: Vec::new(), answered: false })
     }
 
     /// Sends one request and reads its answer.
@@ -76,6 +78,7 @@ impl Client {
                 let taken = frame.encoded_bytes();
                 let answer = Answer::read(asked, frame, &self.address);
                 self.received.drain(..taken);
+                self.answered = true;
                 return answer;
             }
             match self.stream.read(&mut chunk) {
@@ -88,6 +91,13 @@ impl Client {
     }
 
     fn closed(&self) -> anyhow::Error {
+        if self.answered {
+            return anyhow!(
+                "{} closed the connection: the server has ended. What it had not answered may be \
+                 stored or not",
+                self.address
+            );
+        }
         anyhow!(
             "{} closed the connection without an answer: this machine's address may be missing in \
              the server's queue.allow, or the server is stopping",
