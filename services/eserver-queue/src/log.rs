@@ -15,6 +15,7 @@
 //!   and will report success the next time.
 
 pub(crate) mod pending;
+pub(crate) mod place;
 pub(crate) mod preparer;
 pub(crate) mod read_ahead;
 pub(crate) mod record;
@@ -30,12 +31,12 @@ use thiserror::Error;
 
 use crate::disk::{Disk, DiskFile};
 use crate::log::pending::{COUNT_BYTES, Pending};
+use crate::log::place::Place;
 use crate::log::preparer::{Preparer, Spare};
 use crate::log::read_ahead::ReadAhead;
 use crate::log::record::Kind;
 use crate::log::room::Need;
 use crate::log::segment::Segment;
-use crate::state::index::Place;
 use crate::{Millis, QueueSettings, SyncPolicy};
 
 /// The log cannot be written any more, for good: nothing that was not committed before this is

@@ -12,6 +12,7 @@ use std::io;
 
 use crate::disk::{Disk, DiskFile};
 use crate::event::Event;
+use crate::log::place::Place;
 use crate::log::preparer::{self, Zeros};
 use crate::log::record::{self, Kind};
 use crate::log::segment::{self, Decoded, Header, Segment};
@@ -19,7 +20,6 @@ use crate::log::{Log, Parts, file_name, file_number};
 use crate::opening::recovery::{Damage, OpenError, Recovery, TornTail};
 use crate::opening::scan::{Scan, number_of, scan};
 use crate::state::State;
-use crate::state::index::Place;
 use crate::{Millis, QueueSettings, Seq};
 
 /// Reads all that is there, or starts a new queue where nothing is.

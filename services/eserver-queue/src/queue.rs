@@ -12,6 +12,7 @@ use std::path::PathBuf;
 
 use crate::disk::{Disk, RealDisk};
 use crate::event::{self, DUE_BYTES, Event};
+use crate::log::place::Place;
 use crate::log::record::Kind;
 use crate::log::room::Need;
 use crate::log::{AppendError, Committed, Log, LogFailed};
@@ -19,7 +20,7 @@ use crate::opening;
 use crate::opening::recovery::{OpenError, Recovery};
 use crate::queue::outcome::{Buried, ChangeError, Outcome, PutError, ReadError, Reserved};
 use crate::queue::stats::{Stats, Totals};
-use crate::state::index::{Place, Status};
+use crate::state::index::Status;
 use crate::state::{Command, Refusal, State};
 use crate::{Millis, Placeholder, QueueSettings, Seq, WhenFull};
 

@@ -12,9 +12,10 @@ pub(crate) mod usage;
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::event::{Event, Hold};
+use crate::log::place::Place;
 use crate::state::ages::Ages;
 use crate::state::deadlines::Deadlines;
-use crate::state::index::{Entry, Index, Place, STATUSES, Status};
+use crate::state::index::{Entry, Index, STATUSES, Status};
 use crate::state::usage::Usage;
 use crate::{Millis, Seq};
 

@@ -4,8 +4,8 @@
 //! commit is one write per segment it touches. The newest record stays open: its checksum is
 //! computed when the next one comes, and until then a run of removals or reservations can grow.
 
+use crate::log::place::Place;
 use crate::log::record::{self, HEADER_BYTES, Header, Kind};
-use crate::state::index::Place;
 
 /// A buffer that grew past this is given back after the commit, in bytes.
 const KEPT_BYTES_MAX: usize = 16 << 20;

@@ -3,9 +3,9 @@
 use std::io;
 
 use crate::disk::DiskFile;
+use crate::log::place::Place;
 use crate::log::record::{self, Header};
 use crate::log::segment::Segment;
-use crate::state::index::Place;
 
 /// Bytes read at once, unless a record is longer.
 const CHUNK_BYTES: usize = 128 << 10;

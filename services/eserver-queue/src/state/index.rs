@@ -7,16 +7,8 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use crate::Seq;
+use crate::log::place::Place;
 use crate::log::record::{self, ALIGNMENT};
-
-/// Where in the log a record stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(crate) struct Place {
-    /// The segment's number.
-    pub(crate) segment: u32,
-    /// Bytes from the segment's start; a multiple of [`ALIGNMENT`].
-    pub(crate) offset: u32,
-}
 
 /// What a message is up to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
