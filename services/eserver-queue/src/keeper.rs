@@ -11,7 +11,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, TryLockError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -230,8 +230,7 @@ impl Keeper {
                 }
                 return;
             }
-            Ok(_) | Err(TryLockError::WouldBlock) => batch,
-            Err(TryLockError::Poisoned(_)) => batch,
+            _ => batch,
         };
         shared.inbox.push(batch);
     }
