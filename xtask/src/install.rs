@@ -6,13 +6,24 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
-/// Package and program, where the two have different names.
+/// Package and program, where the two have different names. A program that is not on the path is
+/// named with where it lies.
 const PROGRAMS: &[(&str, &str)] = &[
     ("apache2-utils", "ab"),
     ("e2fsprogs", "mkfs.ext4"),
     ("iproute2", "ip"),
+    ("libfaketime", "/usr/lib/*/faketime/libfaketime.so.1"),
+    ("libnginx-mod-nchan", "/usr/lib/nginx/*/ngx_nchan_module.so"),
+    ("mariadb-server", "mariadbd"),
+    ("nodejs", "node"),
     ("php-cli", "php"),
     ("php-fpm", "php-fpm*"),
+    ("php-mysql", "/usr/lib/php/*/pdo_mysql.so"),
+    ("php-pgsql", "/usr/lib/php/*/pdo_pgsql.so"),
+    ("php-redis", "/usr/lib/php/*/redis.so"),
+    ("php-sqlite3", "/usr/lib/php/*/pdo_sqlite.so"),
+    ("python3-requests", "/usr/lib/*/dist-packages/requests/__init__.py"),
+    ("postgresql", "/usr/lib/postgresql/*/bin/postgres"),
     ("util-linux", "prlimit"),
 ];
 
@@ -67,6 +78,12 @@ fn is_there(package: &str) -> bool {
 
 /// The program on the path, or where system programs lie; a `*` stands for a version.
 pub(crate) fn find(program: &str) -> Option<PathBuf> {
+    if let Some((directory, rest)) = program.split_once("/*/") {
+        return std::fs::read_dir(directory)
+            .ok()?
+            .filter_map(|entry| Some(entry.ok()?.path().join(rest)))
+            .find(|path| path.is_file());
+    }
     let path = std::env::var_os("PATH").unwrap_or_default();
     let is_it = |name: &str| match program.strip_suffix('*') {
         Some(start) => name.starts_with(start),
@@ -90,6 +107,17 @@ mod tests {
         assert!(find("sh").is_some());
         assert!(find("s*").is_some());
         ensure(&["sh"]).expect("a shell is everywhere");
+    }
+
+    #[test]
+    fn a_program_may_lie_in_a_directory_of_its_version() {
+        let directory = tempfile::tempdir().unwrap();
+        let program = directory.path().join("15/bin/program");
+        let pattern = format!("{}/*/bin/program", directory.path().display());
+        assert_eq!(find(&pattern), None);
+        std::fs::create_dir_all(program.parent().unwrap()).unwrap();
+        std::fs::write(&program, "").unwrap();
+        assert_eq!(find(&pattern), Some(program));
     }
 
     #[test]

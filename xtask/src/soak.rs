@@ -28,6 +28,12 @@ enum Subject {
     Seeds,
     /// The old PHP client behind nginx, 20,000 requests, 1,000 and 10,000 at once
     Php,
+    /// 200,000 statements of 64 clients into each database, 10 times `kill -9` for the server and 5
+    /// for the database
+    Drain,
+    /// A million subscribers for ten minutes, by polls, by event streams and by WebSocket, with 20,000
+    /// descriptors; takes 10 GB of memory and most of an hour
+    Million,
 }
 
 impl Subject {
@@ -37,7 +43,25 @@ impl Subject {
             Self::Power => Some(("ESERVER_POWER_ROUNDS", 20)),
             Self::Kill => Some(("ESERVER_KILL_ROUNDS", 200)),
             Self::Seeds => Some(("ESERVER_SEEDS", 1_000_000)),
-            Self::Php => None,
+            Self::Php | Self::Drain | Self::Million => None,
+        }
+    }
+
+    /// Environment variables that are always the same.
+    fn variables(self) -> &'static [(&'static str, &'static str)] {
+        match self {
+            Self::Drain => &[
+                ("ESERVER_DRAIN_CLIENTS", "64"),
+                ("ESERVER_DRAIN_ROWS", "3125"),
+                ("ESERVER_DRAIN_SERVER_KILLS", "10"),
+                ("ESERVER_DRAIN_DATABASE_KILLS", "5"),
+            ],
+            Self::Million => &[
+                ("ESERVER_HOLD_CONNECTIONS", "1000000"),
+                ("ESERVER_HOLD_SECONDS", "600"),
+                ("ESERVER_HOLD_DESCRIPTORS", "20000"),
+            ],
+            _ => &[],
         }
     }
 
@@ -50,6 +74,12 @@ impl Subject {
             Self::Php => {
                 "test --package eserver-cli --test php -- --include-ignored --test-threads=1"
             }
+            Self::Million => {
+                "test --package eserver-cli --test million -- --test-threads=1 --nocapture"
+            }
+            Self::Drain => {
+                "test --package eserver-cli --test drain -- every_statement_once --test-threads=1"
+            }
         }
     }
 
@@ -57,8 +87,11 @@ impl Subject {
     fn packages(self) -> &'static [&'static str] {
         match self {
             Self::Power => &["e2fsprogs", "mount", "perl"],
-            Self::Kill | Self::Seeds => &[],
-            Self::Php => &["php-cli", "php-fpm", "nginx", "apache2-utils", "iproute2"],
+            Self::Kill | Self::Seeds | Self::Million => &[],
+            Self::Php => {
+                &["php-cli", "php-fpm", "nginx", "apache2-utils", "iproute2", "mariadb-server"]
+            }
+            Self::Drain => &["postgresql", "mariadb-server"],
         }
     }
 }
@@ -81,6 +114,7 @@ pub(crate) fn run(arguments: &SoakArgs) -> Result<ExitCode> {
         install::ensure(subject.packages())?;
         let mut command = cargo(subject.tests().split(' '));
         command.env("ESERVER_TEST_BINARY", release_binary());
+        command.envs(subject.variables().iter().copied());
         let mut name = format!("{subject:?}").to_lowercase();
         if let Some((variable, usual)) = subject.rounds() {
             let rounds = arguments.rounds.unwrap_or(usual);

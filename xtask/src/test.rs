@@ -12,19 +12,29 @@ use crate::steps::Steps;
 use crate::workspace::{cargo, members, root};
 use crate::{install, tidy};
 
-/// Packages of the programs that tests run: an old client, the web server in front of it, a load
-/// generator, a file system to cut off, and what makes a disk fail.
+/// Packages of the programs that tests run: an old client, the web servers in front of it and of us,
+/// clients of HTTP, what runs scripts, and load generators, a file system to cut off, what makes a disk
+/// fail, what sets a clock, and the databases of the drains.
 const PACKAGES: &[&str] = &[
     "php-cli",
     "php-fpm",
     "nginx",
+    "haproxy",
     "apache2-utils",
+    "wrk",
+    "curl",
+    "python3-requests",
+    "chromium",
+    "nodejs",
     "strace",
+    "libfaketime",
     "e2fsprogs",
     "mount",
     "util-linux",
     "iproute2",
     "perl",
+    "postgresql",
+    "mariadb-server",
 ];
 
 #[derive(Debug, Args)]
@@ -48,7 +58,7 @@ pub(crate) fn run(arguments: &TestArgs) -> Result<ExitCode> {
         let names: Vec<_> = all.iter().map(|step| step.name.as_str()).collect();
         bail!("no step has such a name; there are: {}", names.join(", "));
     }
-    if chosen.iter().any(|step| step.name.starts_with("test ")) {
+    if chosen.iter().any(|step| step.name == "unit" || step.name.starts_with("test ")) {
         install::ensure(PACKAGES)?;
     }
     let mut steps = Steps::default();

@@ -12,6 +12,8 @@ use thiserror::Error;
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct AllowList {
     prefixes: Vec<IpNet>,
+    /// Exceptions; see [`AllowList::deny`].
+    denied: Vec<IpNet>,
     everyone: bool,
 }
 
@@ -33,14 +35,14 @@ impl AllowList {
     /// Everybody.
     #[must_use]
     pub fn everyone() -> Self {
-        AllowList { prefixes: Vec::new(), everyone: true }
+        AllowList { everyone: true, ..AllowList::default() }
     }
 
     /// This machine: 127.0.0.1 and `::1`, the old framework's default.
     #[must_use]
     pub fn loopback() -> Self {
         let hosts = [IpAddr::from([127, 0, 0, 1]), IpAddr::from([0, 0, 0, 0, 0, 0, 0, 1])];
-        AllowList { prefixes: hosts.map(IpNet::from).to_vec(), everyone: false }
+        AllowList { prefixes: hosts.map(IpNet::from).to_vec(), ..AllowList::default() }
     }
 
     /// Adds one address or prefix.
@@ -52,11 +54,28 @@ impl AllowList {
         Ok(())
     }
 
+    /// Adds exceptions: who is in one of these prefixes may not connect, unless a longer prefix
+    /// among those that may says so.
+    #[must_use]
+    pub fn deny(mut self, prefixes: impl IntoIterator<Item = IpNet>) -> Self {
+        self.denied.extend(prefixes);
+        self
+    }
+
     /// Whether `address` may connect.
     #[must_use]
     pub fn allows(&self, address: IpAddr) -> bool {
         let address = address.to_canonical();
-        self.everyone || self.prefixes.iter().any(|prefix| prefix.contains(&address))
+        let longest = |prefixes: &[IpNet]| {
+            let found = prefixes.iter().filter(|prefix| prefix.contains(&address));
+            found.map(IpNet::prefix_len).max()
+        };
+        let allowed = longest(&self.prefixes).or(self.everyone.then_some(0));
+        match (allowed, longest(&self.denied)) {
+            (None, _) => false,
+            (Some(_), None) => true,
+            (Some(allowed), Some(denied)) => allowed > denied,
+        }
     }
 }
 
@@ -65,13 +84,13 @@ impl<T: AsRef<str>> TryFrom<&[T]> for AllowList {
 
     fn try_from(texts: &[T]) -> Result<Self, NotAPrefix> {
         let prefixes = texts.iter().map(|text| parse(text.as_ref())).collect::<Result<_, _>>()?;
-        Ok(AllowList { prefixes, everyone: false })
+        Ok(AllowList { prefixes, ..AllowList::default() })
     }
 }
 
 impl FromIterator<IpNet> for AllowList {
     fn from_iter<I: IntoIterator<Item = IpNet>>(prefixes: I) -> Self {
-        AllowList { prefixes: prefixes.into_iter().collect(), everyone: false }
+        AllowList { prefixes: prefixes.into_iter().collect(), ..AllowList::default() }
     }
 }
 
@@ -86,6 +105,28 @@ fn parse(text: &str) -> Result<IpNet, NotAPrefix> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_longest_prefix_decides_and_a_denial_wins_ties() {
+        let nets = |texts: &[&str]| -> Vec<IpNet> {
+            texts.iter().map(|text| parse(text).unwrap()).collect()
+        };
+        let list: AllowList = nets(&["10.0.0.0/8", "10.1.2.3", "127.0.0.1"]).into_iter().collect();
+        let list = list.deny(nets(&["10.1.0.0/16", "127.0.0.1"]));
+        for (address, allowed) in [
+            ("10.2.0.1", true),
+            ("10.1.2.4", false),
+            ("10.1.2.3", true),
+            ("127.0.0.1", false),
+            ("192.168.0.1", false),
+            ("::ffff:10.1.2.4", false),
+        ] {
+            assert_eq!(list.allows(address.parse().unwrap()), allowed, "{address}");
+        }
+        let all_but_one = AllowList::everyone().deny(nets(&["10.0.0.1"]));
+        assert!(all_but_one.allows("10.0.0.2".parse().unwrap()));
+        assert!(!all_but_one.allows("10.0.0.1".parse().unwrap()));
+    }
 
     #[track_caller]
     fn check(list: &[&str], allowed: &[&str], refused: &[&str]) {

@@ -3,12 +3,12 @@
 //! The one thing shards share. It is touched when a connection comes and when it goes, never for a
 //! request.
 
-use std::hash::{BuildHasher, RandomState};
-use std::net::IpAddr;
+use std::hash::BuildHasher;
+use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use hashbrown::HashMap;
+use hashbrown::{DefaultHashBuilder, HashMap};
 
 /// Locks the addresses are spread over, so that two shards seldom meet at one.
 const STRIPES: usize = 16;
@@ -40,7 +40,7 @@ impl std::fmt::Display for Refusal {
 
 pub(crate) struct Census {
     total: AtomicUsize,
-    hasher: RandomState,
+    hasher: DefaultHashBuilder,
     stripes: [Mutex<HashMap<IpAddr, usize>>; STRIPES],
 }
 
@@ -48,7 +48,7 @@ impl Census {
     pub(crate) fn new() -> Self {
         Census {
             total: AtomicUsize::new(0),
-            hasher: RandomState::new(),
+            hasher: DefaultHashBuilder::default(),
             stripes: std::array::from_fn(|_| Mutex::new(HashMap::new())),
         }
     }
@@ -69,20 +69,21 @@ impl Census {
             self.total.fetch_sub(1, Ordering::Relaxed);
             return Err(Refusal::ServerFull(total_max));
         }
+        let address = customer(address);
         let mut stripe = self.stripe(address);
-        let count = stripe.entry(address).or_insert(0);
-        if *count >= per_address_max {
+        if stripe.get(&address).copied().unwrap_or(0) >= per_address_max {
             drop(stripe);
             self.total.fetch_sub(1, Ordering::Relaxed);
             return Err(Refusal::AddressFull(per_address_max));
         }
-        *count += 1;
+        *stripe.entry(address).or_insert(0) += 1;
         Ok(())
     }
 
     /// Counts one out that was counted in.
     pub(crate) fn leave(&self, address: IpAddr) {
         self.total.fetch_sub(1, Ordering::Relaxed);
+        let address = customer(address);
         let mut stripe = self.stripe(address);
         if let Some(count) = stripe.get_mut(&address) {
             *count -= 1;
@@ -95,6 +96,17 @@ impl Census {
     fn stripe(&self, address: IpAddr) -> std::sync::MutexGuard<'_, HashMap<IpAddr, usize>> {
         let at = self.hasher.hash_one(address) as usize % STRIPES;
         self.stripes[at].lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}
+
+/// Whom an address stands for: with IPv6, the /64 network that one customer has.
+fn customer(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(address) => {
+            let network = u128::from(address) & !u128::from(u64::MAX);
+            IpAddr::V6(Ipv6Addr::from(network))
+        }
+        v4 => v4,
     }
 }
 
@@ -117,6 +129,24 @@ mod tests {
             census.leave(address);
         }
         assert_eq!(census.total(), 0);
+        assert!(census.stripes.iter().all(|stripe| stripe.lock().unwrap().is_empty()));
+    }
+
+    #[test]
+    fn a_network_of_ipv6_counts_as_one() {
+        let census = Census::new();
+        let [a, b, other, mapped, v4] =
+            ["2001:db8::1", "2001:db8::2:1", "2001:db8:0:1::1", "::ffff:127.0.0.1", "127.0.0.1"]
+                .map(|address| address.parse::<IpAddr>().unwrap());
+        assert_eq!(census.enter(a, 9, 1), Ok(()));
+        assert_eq!(census.enter(b, 9, 1), Err(Refusal::AddressFull(1)));
+        assert_eq!(census.enter(other, 9, 1), Ok(()));
+        assert_eq!(census.enter(mapped, 9, 1), Ok(()));
+        assert_eq!(census.enter(v4, 9, 1), Err(Refusal::AddressFull(1)));
+        for address in [b, other, v4] {
+            census.leave(address);
+        }
+        assert_eq!(census.enter(a, 9, 0), Err(Refusal::AddressFull(0)));
         assert!(census.stripes.iter().all(|stripe| stripe.lock().unwrap().is_empty()));
     }
 }

@@ -1,6 +1,9 @@
 //! [`ConnId`]: the name of a connection, good from any thread and for ever.
 
 use std::fmt;
+use std::num::NonZeroU32;
+
+use crate::io::Key;
 
 /// Names one connection: the shard that holds it, its slot there, and the slot's generation.
 ///
@@ -9,7 +12,8 @@ use std::fmt;
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ConnId {
     pub(crate) slot: u32,
-    pub(crate) generation: u32,
+    /// Never 0, so that an `Option` of an id is no longer than the id.
+    pub(crate) generation: NonZeroU32,
     pub(crate) shard: u16,
 }
 
@@ -18,6 +22,12 @@ impl ConnId {
     #[must_use]
     pub fn shard(self) -> usize {
         usize::from(self.shard)
+    }
+
+    /// Its place on its shard.
+    #[inline]
+    pub(crate) fn key(self) -> Key {
+        (self.slot, self.generation.get())
     }
 }
 

@@ -42,6 +42,10 @@ counters! {
     bytes_in,
     /// Bytes the kernel took for peers.
     bytes_out,
+    /// Connections ended before epoll was ever told about them.
+    unregistered,
+    /// Connections whose peer was still sending when they ended, which was taken in and dropped.
+    lingered,
     /// Connections closed because a request did not arrive whole in time.
     request_timeouts,
     /// Connections closed because nothing was asked for too long.

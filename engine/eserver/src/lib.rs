@@ -12,7 +12,10 @@
 //! *outbox*. Answers that come later, from any thread, arrive by [`Post`] in the shard's *mailbox*
 //! and leave in the order of the requests.
 //!
-//! [`framed`] is the protocol of framed commands on top of that, with plain and `async` handlers.
+//! What services offer one another without knowing one another are the traits in *feed*.
+//!
+//! [`framed`] is the protocol of framed commands on top of that, with plain and `async` handlers,
+//! and [`http`] is HTTP/1.1.
 
 mod server;
 mod signals;
@@ -20,8 +23,11 @@ mod signals;
 mod allow;
 mod census;
 mod descriptors;
+mod handover;
 mod limits;
 mod listener;
+mod tables;
+mod trim;
 
 mod shard;
 
@@ -39,15 +45,24 @@ mod reply;
 
 mod counters;
 
+mod feed;
+
 pub mod framed;
+pub mod http;
 
 pub use allow::{AllowList, NotAPrefix};
 pub use census::Refusal;
 pub use conn_id::ConnId;
+pub use connection::NO_SLOT;
 pub use counters::Counters;
 pub use descriptors::DescriptorLimit;
+pub use feed::{
+    Announce, Consumer, Feed, FeedFailed, Intake, Message, NotTaken, Report, Taken, Turn,
+};
 pub use limits::Limits;
+pub use listener::Newcomers;
 pub use reply::{ReplyBatch, ReplyTo};
 pub use server::{Ended, Post, Running, Server, ShardContext, StartError};
-pub use service::{Conn, Received, Service};
+pub use service::{Conn, Conns, Received, Service};
 pub use signals::{Asked, Signals, asked_to_end};
+pub use tables::PrivateTables;

@@ -2,16 +2,34 @@
 
 use std::io;
 
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use nix::sys::signal::{SigSet, Signal};
+use tokio::signal::unix::{Signal as SignalStream, SignalKind, signal};
 
-/// Waits for SIGTERM or SIGINT.
+/// Waits for SIGTERM or SIGINT. From then on a second one ends the process at once, with exit code
+/// 1; the tokio runtime that this is called in watches for it.
 ///
 /// # Errors
 /// When the signal handlers cannot be installed.
 pub async fn asked_to_end() -> io::Result<()> {
     let mut signals = Signals::new()?;
-    while signals.next().await == Asked::Reload {}
+    signals.next_to_end().await;
+    tokio::spawn(async move {
+        signals.next_to_end().await;
+        tracing::warn!("asked to end again: ending at once");
+        std::process::exit(1);
+    });
     Ok(())
+}
+
+/// Leaves signals to other threads, but for those that say what went wrong in this one.
+pub(crate) fn block_signals() {
+    let mut signals = SigSet::all();
+    for own in [Signal::SIGSEGV, Signal::SIGBUS, Signal::SIGFPE, Signal::SIGILL, Signal::SIGABRT] {
+        signals.remove(own);
+    }
+    if let Err(error) = signals.thread_block() {
+        tracing::warn!(%error, "signals cannot be left to other threads");
+    }
 }
 
 /// What a signal asks for.
@@ -25,9 +43,9 @@ pub enum Asked {
 
 /// The signals a server obeys, as a stream.
 pub struct Signals {
-    terminate: Signal,
-    interrupt: Signal,
-    hang_up: Signal,
+    terminate: SignalStream,
+    interrupt: SignalStream,
+    hang_up: SignalStream,
 }
 
 impl Signals {
@@ -41,6 +59,10 @@ impl Signals {
             interrupt: signal(SignalKind::interrupt())?,
             hang_up: signal(SignalKind::hangup())?,
         })
+    }
+
+    async fn next_to_end(&mut self) {
+        while self.next().await == Asked::Reload {}
     }
 
     /// The next signal.

@@ -4,7 +4,7 @@
 //! chunk whose last record left is given back to the allocator. New records fill the lowest chunk
 //! with room, so that after a crowd has gone the high chunks empty out.
 
-/// Records per chunk. With a 96-byte record a chunk is 48 KiB.
+/// Records per chunk. With a 72-byte record a chunk is 36 KiB.
 const CHUNK_SLOTS: usize = 512;
 const WORDS: usize = CHUNK_SLOTS / 64;
 

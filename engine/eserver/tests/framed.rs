@@ -4,12 +4,12 @@
 
 use std::io::ErrorKind::{TimedOut, WouldBlock};
 use std::io::{Read, Write};
-use std::net::{IpAddr, Shutdown, SocketAddr, TcpStream};
+use std::net::{IpAddr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::{Duration, Instant};
 
 use eserver::framed::{Answered, App, Application, Call, Frame, Framed, Reply, Responder};
-use eserver::{AllowList, Limits, Post, ReplyTo, Running, Server, ShardContext};
+use eserver::{AllowList, Limits, Post, ReplyTo, Running, Server, ShardContext, StartError};
 use eserver_wire::framed;
 
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -485,7 +485,10 @@ fn a_taken_port_is_one_clear_error() {
     else {
         panic!("two servers share {address}");
     };
-    assert_eq!(error.to_string(), format!("{address} is in use: another server listens there"));
+    assert_eq!(
+        error.to_string(),
+        format!("{address} is in use: another server or service listens there")
+    );
 }
 
 #[test]
@@ -500,4 +503,15 @@ fn thousands_wait_at_once() {
     }
     drop(clients);
     eventually("all have gone", || running.connections() == 0);
+}
+
+#[test]
+fn two_services_cannot_have_one_address() {
+    let free = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
+    let address = free.expect("a free port");
+    let listen = |server: Server| {
+        server.listen(address, AllowList::loopback(), App::new().service()).expect("an address")
+    };
+    let started = listen(listen(Server::new())).start();
+    assert!(matches!(started, Err(StartError::AddressInUse(taken)) if taken == address));
 }

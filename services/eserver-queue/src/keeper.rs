@@ -1,6 +1,6 @@
 //! [`Keeper`]: the one who works on a queue, and group commit.
 //!
-//! Shards, drains and whoever else wants something of the queue hand over [`Batch`]es. The keeper
+//! Shards, feeds and whoever else wants something of the queue hand over [`Batch`]es. The keeper
 //! takes all that wait, applies them in order, commits once, and only then lets them answer: what
 //! arrives during one commit shares the next. So the busier the queue, the cheaper its durability.
 //!
@@ -16,6 +16,7 @@ use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crate::disk::RealDisk;
+use crate::feed::Hunger;
 use crate::log::LogFailed;
 use crate::millis::Millis;
 use crate::name::QueueName;
@@ -23,17 +24,20 @@ use crate::queue::Queue;
 use crate::settings::SyncPolicy;
 
 /// Work on a queue that is answered after its commit.
+///
+/// What is handed over to a keeper that is ending is dropped, neither committed nor failed.
 pub trait Batch: Send {
     /// Does the work; what it decides is not final before [`Batch::committed`].
     fn apply(&mut self, queue: &mut Queue<RealDisk>, now: Millis);
 
-    /// The work is as durable as the queue's `sync` setting says: answers may leave.
-    fn committed(self: Box<Self>);
+    /// The work is as durable as the queue's `sync` setting says: answers may leave. Work that must
+    /// be done and found no room on the disk hands itself back, to be applied again a little later.
+    fn committed(self: Box<Self>) -> Option<Box<dyn Batch>>;
 
     /// The log failed: nothing of this batch may be acknowledged.
     fn failed(self: Box<Self>, error: &LogFailed);
 
-    /// Bytes of memory that the batch holds until it is answered.
+    /// Bytes of memory that the batch holds until it is answered; does not change.
     fn bytes(&self) -> usize;
 
     /// Bytes that the work will add to the log, at most.
@@ -87,6 +91,9 @@ const QUICK_LOG_BYTES: usize = 64 * 1024;
 const SLOW_WORK: Duration = Duration::from_millis(10);
 const KEEP_OFF: Duration = Duration::from_secs(1);
 
+/// Work that found no room on the disk is tried again after this many milliseconds.
+const TRY_AGAIN_AFTER: u64 = 500;
+
 /// A running keeper; dropping it commits and closes the queue.
 pub struct Keeper {
     name: QueueName,
@@ -95,10 +102,12 @@ pub struct Keeper {
 }
 
 /// What the keeper's thread and those who hand over share.
-struct Shared {
+pub(crate) struct Shared {
     inbox: Inbox,
     /// Whoever holds this works on the queue.
     desk: Mutex<Desk>,
+    /// Whether the feed's consumer is to be told of ready messages.
+    hunger: Arc<Hunger>,
     clock: Clock,
     on_failure: Box<dyn Fn(&LogFailed) + Send + Sync>,
 }
@@ -131,6 +140,9 @@ struct Desk {
     sync: SyncPolicy,
     /// Room for batches in work, used again and again.
     batches: Vec<Box<dyn Batch>>,
+    /// Work that found no room on the disk, and when to try it again.
+    postponed: Vec<Box<dyn Batch>>,
+    retry_at: Option<Millis>,
     /// The log has failed and that was reported.
     failed: bool,
     /// When the thread looks after the queue by itself.
@@ -171,6 +183,8 @@ impl Keeper {
                 queue: Some(queue),
                 sync,
                 batches: Vec::new(),
+                postponed: Vec::new(),
+                retry_at: None,
                 failed: false,
                 deadline: None,
                 expected: 1,
@@ -178,6 +192,7 @@ impl Keeper {
                 sync_time: QUICK_SYNC,
                 slow_at: None,
             }),
+            hunger: Arc::default(),
             clock,
             on_failure: {
                 let name = name.clone();
@@ -207,32 +222,18 @@ impl Keeper {
     /// nothing, so that a slow disk cannot fill the memory.
     #[must_use]
     pub fn has_room(&self, bytes: usize) -> bool {
-        let inbox = &self.shared.inbox;
-        inbox.bytes.load(Ordering::Relaxed).saturating_add(bytes) <= inbox.bytes_max
+        self.shared.has_room(bytes)
     }
 
     /// Hands work over. It is answered in the order of these calls, perhaps before this one
     /// returns.
     pub fn hand_over(&self, batch: Box<dyn Batch>) {
-        let shared = &self.shared;
-        shared.inbox.bytes.fetch_add(batch.bytes(), Ordering::Relaxed);
-        let batch = match shared.desk.try_lock() {
-            // The desk is free. What waits in the inbox came first; only the thread takes that on.
-            Ok(mut desk)
-                if desk.is_quick(&*batch, shared.clock.now()) && shared.inbox.is_empty() =>
-            {
-                desk.batches.push(batch);
-                shared.work(&mut desk);
-                let deadline = desk.queue().next_deadline();
-                if deadline.is_some_and(|at| desk.deadline.is_none_or(|known| at < known)) {
-                    desk.deadline = deadline;
-                    shared.inbox.rouse();
-                }
-                return;
-            }
-            _ => batch,
-        };
-        shared.inbox.push(batch);
+        self.shared.hand_over(batch);
+    }
+
+    /// Where work can be handed over also after the keeper's end, to be dropped then.
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
+        &self.shared
     }
 }
 
@@ -254,6 +255,11 @@ impl Inbox {
 
     fn push(&self, batch: Box<dyn Batch>) {
         let mut pile = self.pile();
+        if pile.closing {
+            // Dropped without the lock: that may be an answer, and be followed by more work.
+            drop(pile);
+            return;
+        }
         pile.requests += batch.requests().max(1);
         pile.batches.push(batch);
         if (1..=pile.requests).contains(&pile.wake_at) {
@@ -263,8 +269,10 @@ impl Inbox {
         }
     }
 
-    fn is_empty(&self) -> bool {
-        self.pile().batches.is_empty()
+    /// Whether nothing waits, and the keeper is not about to end.
+    fn is_idle(&self) -> bool {
+        let pile = self.pile();
+        pile.batches.is_empty() && !pile.closing
     }
 
     /// How many requests wait now.
@@ -324,13 +332,46 @@ impl Inbox {
 }
 
 impl Shared {
+    /// See [`Keeper::has_room`].
+    pub(crate) fn has_room(&self, bytes: usize) -> bool {
+        let inbox = &self.inbox;
+        inbox.bytes.load(Ordering::Relaxed).saturating_add(bytes) <= inbox.bytes_max
+    }
+
+    /// See [`Keeper::hand_over`].
+    pub(crate) fn hand_over(&self, batch: Box<dyn Batch>) {
+        self.inbox.bytes.fetch_add(batch.bytes(), Ordering::Relaxed);
+        let batch = match self.desk.try_lock() {
+            // The desk is free. What waits in the inbox came first; only the thread takes that on.
+            Ok(mut desk) if desk.is_quick(&*batch, self.clock.now()) && self.inbox.is_idle() => {
+                desk.batches.push(batch);
+                let is_awaited = self.work(&mut desk);
+                let deadline = desk.next_deadline(&self.hunger);
+                if deadline.is_some_and(|at| desk.deadline.is_none_or(|known| at < known)) {
+                    desk.deadline = deadline;
+                    self.inbox.rouse();
+                }
+                drop(desk);
+                if is_awaited {
+                    self.hunger.wake();
+                }
+                return;
+            }
+            _ => batch,
+        };
+        self.inbox.push(batch);
+    }
+
+    pub(crate) fn hunger(&self) -> &Arc<Hunger> {
+        &self.hunger
+    }
+
     /// The thread's life.
     fn keep(&self) {
         loop {
             let (expected, deadline) = {
                 let mut desk = self.desk();
-                // A failed log has nothing to look after, and would be late for it for ever.
-                desk.deadline = if desk.failed { None } else { desk.queue().next_deadline() };
+                desk.deadline = desk.next_deadline(&self.hunger);
                 (desk.expected, desk.deadline)
             };
             let idle = deadline.map(|at| Duration::from_millis(at.since(self.clock.now())));
@@ -341,28 +382,42 @@ impl Shared {
             // Taken only with the desk in hand: whoever finds the desk free and the inbox empty may
             // be sure that nobody's earlier work is on its way.
             self.inbox.take(&mut desk.batches);
-            self.work(&mut desk);
+            let is_awaited = self.work(&mut desk);
+            drop(desk);
+            if is_awaited {
+                self.hunger.wake();
+            }
         }
+        self.hunger.end();
         let mut desk = self.desk();
+        let postponed = std::mem::take(&mut desk.postponed);
         if let Some(queue) = desk.queue.take()
             && let Err(error) = queue.close()
             && !desk.failed
         {
             (self.on_failure)(&error);
         }
+        drop(desk);
+        drop(postponed);
     }
 
     fn desk(&self) -> MutexGuard<'_, Desk> {
         self.desk.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Works on the desk's batches: applies them, commits once, lets them answer.
-    fn work(&self, desk: &mut Desk) {
+    /// Works on the desk's batches: applies them, commits once, lets them answer. Says whether the
+    /// feed's consumer waits for what is ready now: it is woken when the desk is free again.
+    #[must_use]
+    fn work(&self, desk: &mut Desk) -> bool {
         let (now, began) = (self.clock.now(), Instant::now());
         // A failed tick fails the commit below as well, and is reported there.
         let _ = desk.queue().tick(now);
         let (mut bytes, mut requests) = (0, 0);
         let mut batches = std::mem::take(&mut desk.batches);
+        if desk.retry_at.is_some_and(|at| at <= now) {
+            desk.retry_at = None;
+            batches.splice(0..0, desk.postponed.drain(..));
+        }
         for batch in &mut batches {
             bytes += batch.bytes();
             requests += batch.requests();
@@ -378,24 +433,42 @@ impl Shared {
                 if began.elapsed() > SLOW_WORK {
                     desk.slow_at = Some(began);
                 }
-                batches.drain(..).for_each(Batch::committed);
+                for postponed in batches.drain(..).filter_map(Batch::committed) {
+                    bytes -= postponed.bytes();
+                    desk.postponed.push(postponed);
+                    desk.retry_at = Some(now.plus(TRY_AGAIN_AFTER));
+                }
             }
             Err(error) => {
                 if !std::mem::replace(&mut desk.failed, true) {
                     (self.on_failure)(&error);
                 }
+                batches.append(&mut desk.postponed);
                 batches.drain(..).for_each(|batch| batch.failed(&error));
             }
         }
         desk.batches = batches;
         self.inbox.bytes.fetch_sub(bytes, Ordering::Relaxed);
         desk.expect(requests, self.inbox.waiting());
+        self.hunger.ends(now, desk.queue().ready())
     }
 }
 
 impl Desk {
     fn queue(&mut self) -> &mut Queue<RealDisk> {
         self.queue.as_mut().expect("it is open until the keeper ends, and then nobody asks")
+    }
+
+    /// When there is something to do that nobody asks for.
+    fn next_deadline(&mut self, hunger: &Hunger) -> Option<Millis> {
+        // A failed log has nothing to look after, and would be late for it for ever.
+        if self.failed {
+            return None;
+        }
+        let retry_at = self.retry_at;
+        let queue = self.queue();
+        let deadlines = [queue.next_deadline(), hunger.deadline(queue.ready()), retry_at];
+        deadlines.into_iter().flatten().min()
     }
 
     /// Whether this batch takes so little time that its shard may do the work by itself: a short
@@ -434,6 +507,7 @@ impl Desk {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::AtomicBool;
     use std::sync::mpsc::{self, Receiver, Sender};
 
     use super::*;
@@ -453,8 +527,9 @@ mod tests {
             self.seq = Some(queue.put(b"a message", None, 0, now).unwrap());
         }
 
-        fn committed(self: Box<Self>) {
+        fn committed(self: Box<Self>) -> Option<Box<dyn Batch>> {
             let _ = self.committed.send(self.seq.unwrap());
+            None
         }
 
         fn failed(self: Box<Self>, error: &LogFailed) {
@@ -537,6 +612,60 @@ mod tests {
                 assert!(Instant::now() < deadline, "the thread sleeps over unsynced data");
                 std::thread::yield_now();
             }
+        }
+    }
+
+    /// A put that finds no room until there is some, as it says.
+    struct Unlucky {
+        has_room: Arc<AtomicBool>,
+        put: Box<Put>,
+    }
+
+    impl Batch for Unlucky {
+        fn apply(&mut self, queue: &mut Queue<RealDisk>, now: Millis) {
+            if self.has_room.load(Ordering::Relaxed) {
+                self.put.apply(queue, now);
+            }
+        }
+
+        fn committed(self: Box<Self>) -> Option<Box<dyn Batch>> {
+            if self.put.seq.is_none() { Some(self) } else { self.put.committed() }
+        }
+
+        fn failed(self: Box<Self>, error: &LogFailed) {
+            panic!("{error}");
+        }
+
+        fn bytes(&self) -> usize {
+            9
+        }
+
+        fn log_bytes(&self) -> usize {
+            100
+        }
+
+        fn requests(&self) -> usize {
+            1
+        }
+    }
+
+    #[test]
+    fn what_finds_no_room_is_tried_again_and_holds_up_nobody() {
+        let directory = tempfile::tempdir().unwrap();
+        let keeper = start(directory.path(), SyncPolicy::Always);
+        let (committed, is_committed) = mpsc::channel();
+        let has_room: Arc<AtomicBool> = Arc::default();
+        let put_later = Box::new(Put { seq: None, requests: 1, committed });
+        keeper.hand_over(Box::new(Unlucky { has_room: Arc::clone(&has_room), put: put_later }));
+        assert_eq!(put(&keeper, 1).recv_timeout(PATIENCE).unwrap(), Seq::new(1));
+        assert!(!keeper.has_room(1 << 20), "it waits");
+        has_room.store(true, Ordering::Relaxed);
+        assert_eq!(is_committed.recv_timeout(PATIENCE).unwrap(), Seq::new(2));
+        assert_eq!(put(&keeper, 1).recv_timeout(PATIENCE).unwrap(), Seq::new(3));
+        let deadline = Instant::now() + PATIENCE;
+        while !keeper.has_room(1 << 20) {
+            assert!(Instant::now() < deadline, "all are answered, and still bytes are counted");
+            thread::yield_now();
         }
     }
 

@@ -12,8 +12,11 @@
 //! reorders writes from a seed.
 //!
 //! A queue answers at once. A [`Keeper`] is the thread that calls it: it gathers the batches of work
-//! that wait, commits once for all of them, and lets them answer. [`Queues`] are all keepers of a
-//! server, and [`QueueService`] is the framed protocol in front of them.
+//! that wait, commits once for all of them, and lets them answer. Services of this process put by a
+//! queue's *intake*, and its *feed* hands messages to a consumer in this process, which remembers
+//! them by number and *epoch*. What becomes of messages is announced to those who watch the
+//! [`Events`]. [`Queues`] are all keepers of a server, and [`QueueService`] is the framed protocol in
+//! front of them.
 
 mod millis;
 mod name;
@@ -29,16 +32,23 @@ mod state;
 mod disk;
 mod log;
 mod opening;
+
+mod epoch;
 mod store;
 
 #[cfg(test)]
 mod simulation;
 
 mod keeper;
+
+mod events;
+mod feed;
+mod intake;
 mod queues;
 mod service;
 
 pub use crate::disk::{Disk, DiskFile, RealDisk};
+pub use crate::events::Events;
 pub use crate::keeper::{Batch, Clock, Keeper};
 pub use crate::log::segment::FORMAT_VERSION;
 pub use crate::log::{Committed, LogFailed, ReadFailed};

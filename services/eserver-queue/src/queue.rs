@@ -20,7 +20,7 @@ use crate::opening;
 use crate::opening::recovery::{OpenError, Recovery};
 use crate::queue::outcome::{Buried, ChangeError, Outcome, PutError, ReadError, Reserved};
 use crate::queue::stats::{Stats, Totals};
-use crate::state::index::Status;
+use crate::state::index::{Entry, Status};
 use crate::state::{Command, Refusal, State};
 use crate::{Millis, Placeholder, QueueSettings, Seq, WhenFull};
 
@@ -241,16 +241,48 @@ impl<D: Disk> Queue<D> {
         now: Millis,
         lease_ms: u64,
         max: usize,
-        mut each: impl FnMut(Reserved<'_>),
+        each: impl FnMut(Reserved<'_>),
     ) -> Result<usize, ReadError> {
         self.advance(now);
-        self.log.check()?;
         let until = self.now.plus(lease_ms.max(1));
-        let mut reserved = 0;
-        while reserved < max
+        self.hand_out(Some(until), max, usize::MAX, each)
+    }
+
+    /// Hands ready messages, oldest first, to a consumer in this process, and returns how many: up
+    /// to `messages_max`, and up to `bytes_max` bytes of payload, the first message whatever its
+    /// length. They are its own until it acknowledges them, gives them back or sets them aside, or
+    /// the process ends: no lease runs out, and [`Queue::release`] and [`Queue::bury`] do not apply.
+    ///
+    /// # Errors
+    /// [`ReadError`]; messages handed over before it are taken all the same.
+    pub fn take(
+        &mut self,
+        now: Millis,
+        messages_max: usize,
+        bytes_max: usize,
+        each: impl FnMut(Reserved<'_>),
+    ) -> Result<usize, ReadError> {
+        self.advance(now);
+        self.hand_out(None, messages_max, bytes_max, each)
+    }
+
+    fn hand_out(
+        &mut self,
+        until: Option<Millis>,
+        messages_max: usize,
+        bytes_max: usize,
+        mut each: impl FnMut(Reserved<'_>),
+    ) -> Result<usize, ReadError> {
+        self.log.check()?;
+        let (mut reserved, mut bytes) = (0, 0_usize);
+        while reserved < messages_max
             && let Some(seq) = self.state.next_ready()
+            && let Some(&Entry { attempts, payload_bytes, .. }) = self.state.entry(seq)
         {
-            let attempts = self.state.entry(seq).map_or(0, |entry| entry.attempts);
+            bytes = bytes.saturating_add(payload_bytes as usize);
+            if reserved > 0 && bytes > bytes_max {
+                break;
+            }
             let attempts = attempts.saturating_add(1);
             let hand_over = |payload: &[u8]| {
                 each(Reserved { seq, attempts, payload });
@@ -267,7 +299,9 @@ impl<D: Disk> Queue<D> {
                 Err(AppendError::Failed(failed)) => return Err(failed.into()),
             };
             self.state.apply(&Event::Reserved { first: seq, count: 1 }, place);
-            self.state.lease(seq, until);
+            if let Some(until) = until {
+                self.state.lease(seq, until);
+            }
             self.totals.reserved += 1;
             reserved += 1;
         }
@@ -286,7 +320,9 @@ impl<D: Disk> Queue<D> {
         Ok(outcome)
     }
 
-    /// Gives a leased message back, to be taken again once `delay_ms` milliseconds have passed.
+    /// Gives a leased message back, to be taken again once `delay_ms` milliseconds have passed. Not
+    /// one that was [taken](Queue::take): a late consumer must not get hold of what is being worked
+    /// off.
     ///
     /// # Errors
     /// [`ChangeError`]; the queue is as it was.
@@ -297,18 +333,60 @@ impl<D: Disk> Queue<D> {
         now: Millis,
     ) -> Result<Outcome, ChangeError> {
         self.advance(now);
+        if self.state.is_taken(seq) {
+            return Ok(Outcome::NotApplicable);
+        }
         let due = (delay_ms > 0).then(|| self.now.plus(delay_ms));
+        self.let_go(seq, due)
+    }
+
+    /// Gives a [taken](Queue::take) message back, to be taken again at once.
+    ///
+    /// # Errors
+    /// [`ChangeError`]; the queue is as it was.
+    pub fn give_back(&mut self, seq: Seq, now: Millis) -> Result<Outcome, ChangeError> {
+        self.advance(now);
+        if self.state.is_taken(seq) { self.let_go(seq, None) } else { Ok(self.not_taken(seq)) }
+    }
+
+    fn let_go(&mut self, seq: Seq, due: Option<Millis>) -> Result<Outcome, ChangeError> {
         let outcome = self.change(Command::Release(seq, due), "")?;
         self.totals.released += u64::from(outcome == Outcome::Done);
         Ok(outcome)
     }
 
-    /// Sets a leased message aside, with a reason, cut to [`REASON_BYTES_MAX`] bytes.
+    /// Sets a leased message aside, with a reason, cut to [`REASON_BYTES_MAX`] bytes. Not one that
+    /// was [taken](Queue::take).
     ///
     /// # Errors
     /// [`ChangeError`]; the queue is as it was.
     pub fn bury(&mut self, seq: Seq, reason: &str, now: Millis) -> Result<Outcome, ChangeError> {
         self.advance(now);
+        if self.state.is_taken(seq) {
+            return Ok(Outcome::NotApplicable);
+        }
+        self.put_aside(seq, reason)
+    }
+
+    /// Sets a [taken](Queue::take) message aside, with a reason as for [`Queue::bury`].
+    ///
+    /// # Errors
+    /// [`ChangeError`]; the queue is as it was.
+    pub fn set_aside(
+        &mut self,
+        seq: Seq,
+        reason: &str,
+        now: Millis,
+    ) -> Result<Outcome, ChangeError> {
+        self.advance(now);
+        if self.state.is_taken(seq) { self.put_aside(seq, reason) } else { Ok(self.not_taken(seq)) }
+    }
+
+    fn not_taken(&self, seq: Seq) -> Outcome {
+        self.state.entry(seq).map_or(Outcome::Missing, |_| Outcome::NotApplicable)
+    }
+
+    fn put_aside(&mut self, seq: Seq, reason: &str) -> Result<Outcome, ChangeError> {
         let outcome = self.change(Command::Bury(seq), reason)?;
         self.totals.buried += u64::from(outcome == Outcome::Done);
         Ok(outcome)
@@ -336,10 +414,39 @@ impl<D: Disk> Queue<D> {
         Ok(outcome)
     }
 
+    /// Removes a buried message, and no other.
+    ///
+    /// # Errors
+    /// [`ChangeError`]; the queue is as it was.
+    pub fn delete_buried(&mut self, seq: Seq, now: Millis) -> Result<Outcome, ChangeError> {
+        match self.state.entry(seq) {
+            None => Ok(Outcome::Missing),
+            Some(entry) if entry.status != Status::Buried => Ok(Outcome::NotApplicable),
+            Some(_) => self.delete(seq, now),
+        }
+    }
+
+    /// Up to `max` buried messages from `from` on.
+    pub fn buried_seqs(&self, from: Seq, max: usize) -> impl Iterator<Item = Seq> {
+        self.state.buried(from).take(max).map(|(seq, _)| seq)
+    }
+
+    /// Messages that can be taken, as of the latest instant the queue was told.
+    #[must_use]
+    pub fn ready(&self) -> u64 {
+        self.state.count(Status::Ready)
+    }
+
     /// Messages that are ready, delayed or leased.
     #[must_use]
     pub fn length(&self) -> u64 {
         self.state.held() - self.state.count(Status::Buried)
+    }
+
+    /// Whether there is such a message, whatever its state.
+    #[must_use]
+    pub fn holds(&self, seq: Seq) -> bool {
+        self.state.entry(seq).is_some()
     }
 
     /// The queue in numbers, as of the latest instant it was told.
@@ -369,20 +476,22 @@ impl<D: Disk> Queue<D> {
         max: usize,
         mut each: impl FnMut(Buried<'_>),
     ) -> Result<usize, ReadError> {
-        let shown: Vec<_> = self.state.buried(from).take(max).collect();
-        let mut reason = String::new();
-        for &(seq, place) in &shown {
-            reason.clear();
-            if let Some((kind, body)) = self.read(place)? {
-                let bytes = event::reason(kind, body).unwrap_or_default();
-                reason.push_str(&String::from_utf8_lossy(bytes));
-            }
-            let attempts = self.state.entry(seq).map_or(0, |entry| entry.attempts);
+        let found: Vec<_> = self.state.buried(from).take(max).collect();
+        // Reasons first, then payloads: each kind stands close together in the log, and going to and
+        // fro would read the same stretches again and again.
+        let mut shown = Vec::new();
+        for (seq, place) in found {
+            let read = self.read(place)?;
+            let bytes = read.and_then(|(kind, body)| event::reason(kind, body)).unwrap_or_default();
+            shown.push((seq, String::from_utf8_lossy(bytes).into_owned()));
+        }
+        for (seq, reason) in &shown {
+            let (seq, attempts) = (*seq, self.state.entry(*seq).map_or(0, |entry| entry.attempts));
             let is_read = self.read_payload(seq, |payload| {
-                each(Buried { seq, attempts, reason: &reason, payload });
+                each(Buried { seq, attempts, reason, payload });
             })?;
             if !is_read {
-                each(Buried { seq, attempts, reason: &reason, payload: b"" });
+                each(Buried { seq, attempts, reason, payload: b"" });
             }
         }
         Ok(shown.len())

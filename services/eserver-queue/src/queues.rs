@@ -4,8 +4,12 @@ use std::collections::HashSet;
 use std::path::Path;
 use std::sync::Arc;
 
+use eserver::{Consumer, Feed, Intake};
 use thiserror::Error;
 
+use crate::events::Events;
+use crate::feed::QueueFeed;
+use crate::intake::QueueIntake;
 use crate::keeper::{Clock, Keeper};
 use crate::log::LogFailed;
 use crate::name::{QueueName, QueueNameError};
@@ -24,9 +28,19 @@ pub const DEFAULT_QUEUE_NAME: &str = "default";
 ///
 /// Dropping them commits and closes each.
 pub struct Queues {
-    keepers: Vec<Keeper>,
+    members: Vec<Member>,
+    events: Arc<Events>,
     /// Held until the keepers have ended: fields are dropped in this order.
     _store: Store,
+}
+
+/// One queue and those who have to do with it.
+struct Member {
+    keeper: Keeper,
+    epoch: u64,
+    /// What the next message's number was at the opening.
+    next_id: u64,
+    consumer: Option<Arc<dyn Consumer>>,
 }
 
 /// Why the queues cannot be opened.
@@ -83,12 +97,14 @@ impl Queues {
             );
         }
         let on_failure = Arc::new(on_failure);
-        let mut keepers = Vec::new();
+        let mut members = Vec::new();
         for name in parsed {
             let opened = store.open_queue(&name, settings, clock.now());
             let (queue, recovery) =
                 opened.map_err(|error| QueuesError::Open(name.clone(), error))?;
             report(&name, &queue, &recovery);
+            let epoch = store.epoch(&name, &queue, &recovery)?;
+            let next_id = queue.stats().next_seq;
             let on_failure = Arc::clone(&on_failure);
             let on_failure = move |name: &QueueName, error: &LogFailed| on_failure(name, error);
             let keeper = Keeper::start(
@@ -99,27 +115,61 @@ impl Queues {
                 inbox_bytes_max,
                 on_failure,
             );
-            keepers.push(keeper.map_err(|error| QueuesError::Thread(name, error))?);
+            let keeper = keeper.map_err(|error| QueuesError::Thread(name, error))?;
+            members.push(Member { keeper, epoch, next_id, consumer: None });
         }
-        Ok(Queues { keepers, _store: store })
+        Ok(Queues { members, events: Arc::default(), _store: store })
+    }
+
+    /// Says who works off a queue: it is asked whether it admits a message before that is put, and
+    /// is a part of the queue's statistics. To be said before anybody is served.
+    pub fn set_consumer(&mut self, index: usize, consumer: Arc<dyn Consumer>) {
+        self.members[index].consumer = Some(consumer);
+    }
+
+    /// Who works off the queue at an index, if anybody does.
+    #[must_use]
+    pub fn consumer(&self, index: usize) -> Option<&dyn Consumer> {
+        self.members[index].consumer.as_deref()
+    }
+
+    /// The messages of the queue at an index, for one consumer in this process. It does not keep the
+    /// queue open; once that is closed its turns fail.
+    #[must_use]
+    pub fn feed(&self, index: usize) -> Arc<dyn Feed> {
+        let Member { keeper, epoch, next_id, .. } = &self.members[index];
+        Arc::new(QueueFeed::new(keeper, *epoch, *next_id))
+    }
+
+    /// The way into the queue at an index, for services of this process. It does not keep the queue
+    /// open; once that is closed nothing is taken.
+    #[must_use]
+    pub fn intake(&self, index: usize) -> Arc<dyn Intake> {
+        Arc::new(QueueIntake::new(&self.members[index].keeper))
+    }
+
+    /// Where clients watch what is announced.
+    #[must_use]
+    pub fn events(&self) -> &Arc<Events> {
+        &self.events
     }
 
     /// All keepers; the default queue's stands first.
     pub fn keepers(&self) -> impl ExactSizeIterator<Item = &Keeper> {
-        self.keepers.iter()
+        self.members.iter().map(|member| &member.keeper)
     }
 
     /// The keeper at an index below the number of [`Queues::keepers`].
     #[must_use]
     pub fn keeper(&self, index: usize) -> &Keeper {
-        &self.keepers[index]
+        &self.members[index].keeper
     }
 
     /// The index of the queue with this name.
     #[must_use]
     pub fn index_of(&self, name: &str) -> Option<usize> {
         // Some names and a short comparison each: quicker than hashing.
-        self.keepers.iter().position(|keeper| keeper.name().as_str() == name)
+        self.keepers().position(|keeper| keeper.name().as_str() == name)
     }
 }
 

@@ -5,10 +5,12 @@
 //! answers after the commit. Nothing waits on the shard.
 
 mod answer;
+mod buried;
 mod legacy;
 mod modern;
 mod order;
 mod stats;
+mod watch;
 
 use std::sync::Arc;
 
@@ -55,6 +57,14 @@ impl QueueService {
         })
     }
 
+    /// Refuses a payload that the queue's consumer can make nothing of.
+    fn admit(&self, queue: usize, payload: &[u8]) -> Result<(), Error> {
+        match self.queues.consumer(queue) {
+            None => Ok(()),
+            Some(consumer) => consumer.admit(payload).map_err(Error::new),
+        }
+    }
+
     fn hand_over(&mut self, queue: usize) {
         if let Some(batch) = self.batches[queue].take_if(|batch| !batch.is_empty()) {
             self.queues.keeper(queue).hand_over(batch);
@@ -85,7 +95,12 @@ impl Application for QueueService {
             | command::RESERVE
             | command::ACK
             | command::RELEASE
-            | command::BURY => LARGE_IN_FLIGHT_MAX,
+            | command::BURY
+            | command::BURIED
+            | command::KICK
+            | command::DROP => LARGE_IN_FLIGHT_MAX,
+            // One connection waits for one thing at a time.
+            command::WATCH => 1,
             _ => u32::MAX,
         }
     }
@@ -101,6 +116,10 @@ impl Application for QueueService {
             command::BURY => modern::bury(frame.body),
             command::PUT => return self.put(frame.body, call),
             command::STATS => return self.stats(frame.body, call),
+            command::BURIED => buried::look(frame.body),
+            command::KICK => buried::kick(frame.body),
+            command::DROP => buried::discard(frame.body),
+            command::WATCH => return self.watch(frame.body, call),
             _ => return call.reply(0, br#"{"error":"cmd not defined"}"#),
         };
         let found = result.and_then(|(name, order)| Ok((self.find(name.as_deref())?, order)));

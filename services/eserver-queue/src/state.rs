@@ -52,7 +52,8 @@ pub(crate) struct State {
     /// Ready messages that the cursor has passed: they came back.
     returned: BTreeSet<Seq>,
     delays: Deadlines,
-    /// Empty while the log is being read: leases are volatile.
+    /// When leases run out; those without an end are not in it. Empty while the log is being read:
+    /// leases are volatile.
     leases: Deadlines,
     /// Where the reason of each buried message stands.
     buried: BTreeMap<Seq, Place>,
@@ -110,6 +111,12 @@ impl State {
     /// When a delayed message is due.
     pub(crate) fn due(&self, seq: Seq) -> Option<Millis> {
         self.delays.get(seq)
+    }
+
+    /// Whether a consumer in this process has it, for as long as it likes: leased, and no end to it.
+    pub(crate) fn is_taken(&self, seq: Seq) -> bool {
+        let is_leased = self.index.get(seq).is_some_and(|entry| entry.status == Status::Leased);
+        is_leased && self.leases.get(seq).is_none()
     }
 
     /// Where the reason of a buried message stands.
@@ -334,14 +341,15 @@ impl State {
         }
     }
 
-    /// A message's newest record is another one now. A lease that runs goes on.
+    /// A message's newest record is another one now. A lease that runs goes on: it is not a part of
+    /// any record.
     fn replace(&mut self, seq: Seq, mut entry: Entry, due: Option<Millis>) {
         self.expect_next(seq.next());
         let lease = self.leases.get(seq);
-        if lease.is_some() {
-            entry.status = Status::Leased;
-        }
         if let Some(old) = self.index.get(seq).copied() {
+            if (old.status, entry.status) == (Status::Leased, Status::Ready) {
+                entry.status = Status::Leased;
+            }
             self.leave(seq, &old);
         }
         self.index.insert(seq, entry);
@@ -352,7 +360,11 @@ impl State {
             Status::Buried => {
                 self.buried.insert(seq, entry.place());
             }
-            Status::Leased => self.leases.set(seq, lease.unwrap_or_default()),
+            Status::Leased => {
+                if let Some(until) = lease {
+                    self.leases.set(seq, until);
+                }
+            }
             Status::Removed | Status::Missing => {}
         }
     }

@@ -5,6 +5,7 @@
 //! | `lock` | locked while a server uses the directory; holds its process id |
 //! | `format` | the layout's version, a decimal number |
 //! | `queues/NAME/` | the segments of one queue |
+//! | `queues/NAME/epoch` | its epoch: for how long ids mean the same messages; see `epoch.rs` |
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
@@ -14,6 +15,7 @@ use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 use thiserror::Error;
 
+use crate::epoch;
 use crate::{FORMAT_VERSION, Millis, OpenError, Queue, QueueName, QueueSettings, Recovery};
 
 /// Why a data directory cannot be used.
@@ -122,6 +124,20 @@ impl Store {
     ) -> Result<(Queue, Recovery), OpenError> {
         Queue::open(self.queue_directory(name), settings, now)
     }
+
+    /// The [epoch](eserver::Feed::epoch) of a queue that was just opened, which `recovery` tells.
+    ///
+    /// # Errors
+    /// [`StoreError::Disk`].
+    pub fn epoch(
+        &self,
+        name: &QueueName,
+        queue: &Queue,
+        recovery: &Recovery,
+    ) -> Result<u64, StoreError> {
+        let boot = epoch::current_boot();
+        epoch::open(&self.queue_directory(name), name, queue, recovery, boot.as_deref())
+    }
 }
 
 /// Takes the lock, which the kernel gives back when the process ends, however it ends.
@@ -160,15 +176,21 @@ fn check_format(directory: &Path) -> Result<(), StoreError> {
             Ok(())
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            // Written beside and renamed, so that no power cut leaves half of it.
-            let new = directory.join("format.new");
-            let mut file = File::create(&new).map_err(failed("write", &new))?;
-            let written = file.write_all(format!("{FORMAT_VERSION}\n").as_bytes());
-            written.and_then(|()| file.sync_all()).map_err(failed("write", &new))?;
-            fs::rename(&new, &path).map_err(failed("write", &path))
+            replace_file(directory, "format", &format!("{FORMAT_VERSION}\n"))
         }
         Err(error) => Err(failed("read", &path)(error)),
     }
+}
+
+/// Makes `text` what the file holds, durably: written beside and renamed, so that no power cut
+/// leaves half of it.
+pub(crate) fn replace_file(directory: &Path, name: &str, text: &str) -> Result<(), StoreError> {
+    let (path, new) = (directory.join(name), directory.join(format!("{name}.new")));
+    let mut file = File::create(&new).map_err(failed("write", &new))?;
+    let written = file.write_all(text.as_bytes()).and_then(|()| file.sync_all());
+    written.map_err(failed("write", &new))?;
+    fs::rename(&new, &path).map_err(failed("write", &path))?;
+    sync(directory)
 }
 
 fn sync(directory: &Path) -> Result<(), StoreError> {
@@ -176,7 +198,7 @@ fn sync(directory: &Path) -> Result<(), StoreError> {
     synced.map_err(failed("sync", directory))
 }
 
-fn failed(operation: &'static str, path: &Path) -> impl FnOnce(io::Error) -> StoreError {
+pub(crate) fn failed(operation: &'static str, path: &Path) -> impl FnOnce(io::Error) -> StoreError {
     let path = path.to_owned();
     move |source| StoreError::Disk { operation, path, source }
 }

@@ -19,6 +19,9 @@ const SOURCE_PORTS: std::ops::Range<u16> = 16_384..32_768;
 /// seconds at 50,000 connections/s.
 const SOURCES_FOR_SHORT_CONNECTIONS: usize = 32;
 
+/// Source addresses of one of many dialers: ports that linger after a round are met again rarely.
+const SOURCES_PER_HOLDER: usize = 4;
+
 /// A port of our choice may be taken; so many in a row are not.
 const SOURCE_ATTEMPTS_MAX: usize = 64;
 
@@ -34,6 +37,9 @@ pub(crate) struct Dialer {
 pub(crate) enum Demand {
     /// This many, all kept.
     Kept(usize),
+    /// This many, all kept, from addresses that nobody else chooses even if they are few: one of
+    /// many dialers to the same server.
+    Held(usize),
     /// Any number, each closed before long.
     Short,
 }
@@ -44,6 +50,9 @@ impl Dialer {
         let addresses = match demand {
             Demand::Kept(connections) if connections <= CONNECTIONS_PER_SOURCE => None,
             Demand::Kept(connections) => Some(connections.div_ceil(CONNECTIONS_PER_SOURCE)),
+            Demand::Held(connections) => {
+                Some(connections.div_ceil(CONNECTIONS_PER_SOURCE).max(SOURCES_PER_HOLDER))
+            }
             Demand::Short => Some(SOURCES_FOR_SHORT_CONNECTIONS),
         };
         // Only the IPv4 loopback has addresses to spare: all of 127.0.0.0/8 is this machine.
@@ -114,7 +123,9 @@ impl Dialer {
 /// Source addresses and ports in turn, each as rarely as possible.
 ///
 /// The ports are chosen here and not by the kernel: its search for a free one among thousands that
-/// linger after closing would cost the client more than the request.
+/// linger after closing would cost the client more than the request. Measured with 19,000
+/// connections kept: from four addresses both ways connect 40,000 times a second, from one address
+/// ports of our choice 45,000 times and the kernel's (`IP_BIND_ADDRESS_NO_PORT`) 4,500 times.
 #[derive(Debug)]
 struct Sources {
     first: u32,

@@ -58,12 +58,34 @@ pub struct Memory {
 /// When there is no such process, or it may not be looked at.
 pub fn memory(pid: u32) -> io::Result<Memory> {
     let text = fs::read_to_string(directory(pid).join("smaps_rollup"))?;
-    let bytes = |name: &str| {
-        let line = text.lines().find_map(|line| line.strip_prefix(name));
-        let kibibytes = line.and_then(|rest| rest.split_ascii_whitespace().next());
-        field(kibibytes, "smaps_rollup").map(|kibibytes| kibibytes * 1024)
-    };
+    let bytes = |label| labeled_bytes(&text, label, "smaps_rollup");
     Ok(Memory { rss_bytes: bytes("Rss:")?, pss_bytes: bytes("Pss:")? })
+}
+
+/// The bytes that process `pid` has resident in RAM now. Quick, where [`memory`] goes through all of
+/// the process's pages.
+///
+/// # Errors
+/// When there is no such process, or it may not be looked at.
+pub fn rss_bytes(pid: u32) -> io::Result<u64> {
+    let text = fs::read_to_string(directory(pid).join("status"))?;
+    labeled_bytes(&text, "VmRSS:", "status")
+}
+
+/// The most bytes that process `pid` has had resident in RAM at any time.
+///
+/// # Errors
+/// When there is no such process, or it may not be looked at.
+pub fn peak_rss_bytes(pid: u32) -> io::Result<u64> {
+    let text = fs::read_to_string(directory(pid).join("status"))?;
+    labeled_bytes(&text, "VmHWM:", "status")
+}
+
+/// The kibibytes behind `label` at the beginning of a line, in bytes.
+fn labeled_bytes(text: &str, label: &str, file: &str) -> io::Result<u64> {
+    let line = text.lines().find_map(|line| line.strip_prefix(label));
+    let kibibytes = line.and_then(|rest| rest.split_ascii_whitespace().next());
+    field(kibibytes, file).map(|kibibytes| kibibytes * 1024)
 }
 
 fn directory(pid: u32) -> PathBuf {
@@ -112,13 +134,18 @@ mod tests {
         let block = black_box(vec![1u8; 32 << 20]);
         let after = memory(pid).unwrap();
         assert!(after.rss_bytes > before.rss_bytes + (24 << 20));
+        assert!(rss_bytes(pid).unwrap() > before.rss_bytes + (24 << 20));
         assert!(after.pss_bytes > before.pss_bytes + (24 << 20));
         drop(block);
+        // The kernel's counters are behind by some pages of each thread.
+        assert!(peak_rss_bytes(pid).unwrap() > before.rss_bytes + (24 << 20), "it stays the most");
     }
 
     #[test]
     fn a_process_that_is_not_there_is_an_error() {
         assert!(cpu_time(u32::MAX).is_err());
         assert!(memory(u32::MAX).is_err());
+        assert!(peak_rss_bytes(u32::MAX).is_err());
+        assert!(rss_bytes(u32::MAX).is_err());
     }
 }

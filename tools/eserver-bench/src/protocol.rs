@@ -6,11 +6,13 @@
 mod beanstalkd;
 mod exact;
 mod framed;
+mod http;
 mod redis;
 
 pub use beanstalkd::BeanstalkdPut;
 pub use exact::Exact;
 pub use framed::{FramedBatchPut, FramedPop, FramedPut};
+pub use http::{HttpGet, HttpPublish};
 pub use redis::{RedisPop, RedisPush};
 
 /// One kind of request and its answer.

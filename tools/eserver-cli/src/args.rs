@@ -5,7 +5,10 @@ use std::path::PathBuf;
 use clap::{Parser, Subcommand};
 use clap_complete::Shell;
 
+use crate::bench::BenchArgs;
+use crate::comet::CometArgs;
 use crate::config::{ConfigFile, FILE_DEFAULT, Flag, Sources};
+use crate::doctor::DoctorArgs;
 use crate::exit;
 use crate::queue::QueueArgs;
 
@@ -21,9 +24,10 @@ pub(crate) struct Args {
 
 const EXAMPLES: &str = "\
 Examples:
-  eserver serve                            run on 127.0.0.1:8888, data in ./eserver-data
+  eserver serve                            run on ports 8888, 8100 and 8000 of this machine
   eserver queue push \"insert into t(num) values (1)\"
   eserver queue pop
+  eserver comet publish news hello
   eserver check --explain > eserver.toml   a commented configuration to start from";
 
 /// What is to be done.
@@ -37,6 +41,12 @@ pub(crate) enum Command {
     Check(CheckArgs),
     /// Put messages into a running server's queues, take them out, look at them
     Queue(QueueArgs),
+    /// Publish to a running server's channels, listen to them, look at them
+    Comet(CometArgs),
+    /// Put load on a server of one's own and see what becomes of it
+    Bench(BenchArgs),
+    /// Say what this machine needs to hold so many connections
+    Doctor(DoctorArgs),
     /// Print a completion script for a shell
     #[command(after_help = COMPLETIONS_HELP)]
     Completions {
@@ -59,6 +69,9 @@ Every key of the configuration can be given in four places; the first of these t
   file         [queue] listen = \"127.0.0.1:9000\"
   default      `eserver check --explain` shows them all with what they mean
 
+Sections that repeat are counted from 0: ESERVER__DRAIN__0__PASSWORD_FILE=/run/secrets/db,
+ESERVER__DRAIN__0__STATEMENTS__ADD_NUM=\"insert into t(num) values (?)\".
+
 Signals:
   SIGTERM, SIGINT  stop accepting, finish what is in flight, exit 0; a second one ends at once
   SIGHUP           read the configuration again; one that is wrong changes nothing
@@ -70,10 +83,14 @@ Examples:
 
 const CHECK_HELP: &str = "\
 Prints TOML, each value with where it came from, and exits 0; or prints every error at once, each
-with its file, line and column, and exits 78.
+with its file, line and column, and exits 78. Passwords are not shown.
+
+With --connect it also exits 78 when a database refuses a statement, 69 when it cannot be reached or
+does not let us in.
 
 Examples:
   eserver check --config /etc/eserver.toml
+  eserver check --connect
   eserver check --explain > eserver.toml     a commented configuration to start from
   ESERVER__QUEUE__SYNC=never eserver check   what a variable changes";
 
@@ -107,6 +124,9 @@ pub(crate) struct ConfigArgs {
 pub(crate) struct CheckArgs {
     #[command(flatten)]
     pub(crate) config: ConfigArgs,
+    /// Connect to the database of each `[[drain]]` and have it look at the statements
+    #[arg(long)]
+    pub(crate) connect: bool,
     /// Say above each key what it means
     #[arg(long)]
     pub(crate) explain: bool,

@@ -8,7 +8,8 @@ use std::process::ExitCode;
 pub(crate) enum Exit {
     /// It did what was asked.
     Ok = 0,
-    /// It could not: the queue is empty or full, the server refused, a log is damaged.
+    /// It could not: the queue is empty or full, the server refused, a log is damaged; or the answer
+    /// is no: the machine is not enough.
     Failed = 1,
     /// The command line was not understood.
     Usage = 64,
@@ -20,18 +21,21 @@ pub(crate) enum Exit {
     Io = 74,
     /// The configuration is wrong.
     Config = 78,
+    /// Stopped by Ctrl-C before it was done: 128 and the number of SIGINT.
+    Interrupted = 130,
 }
 
 /// The codes for `--help` and the manual.
 pub(crate) const HELP: &str = "\
 Exit codes:
   0   done
-  1   not done: the queue is empty or full, or the server refused
+  1   not done: the queue is empty or full, the server refused, the machine is not enough
   64  the command line was not understood
-  69  the server cannot be reached, or an address to listen on is taken
+  69  the server or a database cannot be reached, or an address to listen on is taken
   73  a file or directory cannot be created or used
   74  reading or writing failed
-  78  the configuration is wrong";
+  78  the configuration is wrong
+  130 stopped by Ctrl-C";
 
 impl From<Exit> for ExitCode {
     fn from(exit: Exit) -> ExitCode {
@@ -103,8 +107,8 @@ mod tests {
 
     #[test]
     fn every_code_is_in_the_help() {
-        use Exit::{CannotCreate, Config, Failed, Io, Ok, Unavailable, Usage};
-        for exit in [Ok, Failed, Usage, Unavailable, CannotCreate, Io, Config] {
+        use Exit::{CannotCreate, Config, Failed, Interrupted, Io, Ok, Unavailable, Usage};
+        for exit in [Ok, Failed, Usage, Unavailable, CannotCreate, Io, Config, Interrupted] {
             assert!(HELP.contains(&format!("\n  {:<4}", exit as u8)), "{exit:?}");
         }
     }

@@ -1,13 +1,17 @@
 //! The binary `eserver`: what is typed becomes a command, a command ends with an exit code.
 //!
 //! [`args`] is the command line. `serve` and `check` gather their configuration through [`config`];
-//! [`serve`] runs the server by it, [`check`] prints it. [`queue`] is a client of a running server.
+//! [`serve`] runs the server by it, [`check`] prints it. [`queue`] and [`comet`] are clients of a
+//! running server, [`mod@bench`] puts load on one, [`doctor`] says what the machine can hold.
 //! [`generate`] prints what shells and `man` want to know. [`log`] says where events go, and
 //! [`exit`] what the process says last.
 
 mod args;
+mod bench;
 mod check;
+mod comet;
 mod config;
+mod doctor;
 mod exit;
 mod generate;
 mod log;
@@ -64,6 +68,9 @@ fn run(args: Args) -> anyhow::Result<Exit> {
         }
         Command::Check(args) => check::run(args),
         Command::Queue(args) => queue::run(args),
+        Command::Comet(args) => comet::run(args),
+        Command::Bench(args) => bench::run(args),
+        Command::Doctor(args) => doctor::run(&args),
         Command::Completions { shell } => generate::completions(shell),
         Command::Man { dir } => generate::manual(dir.as_deref()),
     }

@@ -19,9 +19,14 @@ fn printed(arguments: &[&str]) -> String {
     String::from_utf8(output.stdout).expect("UTF-8")
 }
 
-const VERBS: [&str; 5] = ["serve", "check", "queue", "completions", "man"];
-const QUEUE_VERBS: [&str; 9] =
-    ["push", "put", "pop", "reserve", "ack", "release", "bury", "length", "stats"];
+const VERBS: [&str; 8] =
+    ["serve", "check", "queue", "comet", "bench", "doctor", "completions", "man"];
+const COMET_VERBS: [&str; 3] = ["publish", "subscribe", "info"];
+const BENCH_VERBS: [&str; 1] = ["hold"];
+const QUEUE_VERBS: [&str; 13] = [
+    "push", "put", "pop", "reserve", "ack", "release", "bury", "buried", "kick", "drop", "length",
+    "stats", "watch",
+];
 
 #[test]
 fn alone_it_prints_its_help() {
@@ -47,12 +52,27 @@ fn every_command_explains_itself() {
         assert!(help.contains(&format!("Usage: eserver queue {verb}")), "{help}");
         assert!(help.contains("[default: 127.0.0.1:8888]"), "{help}");
     }
+    let comet = printed(&["comet", "--help"]);
+    for verb in COMET_VERBS {
+        assert!(comet.contains(&format!("\n  {verb} ")), "{verb}\n{comet}");
+        let help = printed(&["comet", verb, "--help"]);
+        assert!(help.contains(&format!("Usage: eserver comet {verb}")), "{help}");
+    }
+    let bench = printed(&["bench", "--help"]);
+    for verb in BENCH_VERBS {
+        assert!(bench.contains(&format!("\n  {verb} ")), "{verb}\n{bench}");
+        let help = printed(&["bench", verb, "--help"]);
+        assert!(help.contains("\nExamples:\n") && help.contains("\nExit codes:\n"), "{help}");
+    }
 }
 
 #[test]
 fn no_line_of_help_is_wider_than_a_terminal_page() {
     let queue = QUEUE_VERBS.map(|verb| vec!["queue", verb, "--help"]);
-    for arguments in VERBS.map(|verb| vec![verb, "--help"]).into_iter().chain(queue) {
+    let bench = BENCH_VERBS.map(|verb| vec!["bench", verb, "--help"]);
+    let verbs = VERBS.map(|verb| vec![verb, "--help"]);
+    let comet = COMET_VERBS.map(|verb| vec!["comet", verb, "--help"]);
+    for arguments in verbs.into_iter().chain(queue).chain(bench).chain(comet) {
         for line in printed(&arguments).lines() {
             assert!(line.chars().count() <= 100, "{arguments:?}: {line}");
         }
@@ -64,10 +84,25 @@ fn what_is_not_understood_exits_64() {
     for arguments in [
         &["bogus"][..],
         &["serve", "--port", "1"],
+        &["bench"],
+        &["bench", "hold"],
+        &["comet"],
+        &["comet", "publish", "a"],
+        &["comet", "publish", "a", "{", "--json"],
+        &["comet", "subscribe"],
+        &["doctor", "--connections", "0"],
+        &["doctor", "--connect-rate", "0"],
+        &["doctor", "--myths", "--json"],
         &["queue"],
         &["queue", "ack"],
         &["queue", "ack", "x"],
         &["queue", "pop", "--count", "0"],
+        &["queue", "kick"],
+        &["queue", "kick", "--all", "7"],
+        &["queue", "drop", "all"],
+        &["queue", "watch", "--count", "0"],
+        &["queue", "push", "--param", "5"],
+        &["queue", "push", "--stmt", "add", "select 1"],
         &["completions", "tcsh"],
     ] {
         let output = eserver(arguments);
@@ -115,6 +150,8 @@ fn manual_pages_are_made() {
     let mut expected = vec!["eserver.1".to_owned()];
     expected.extend(VERBS.map(|verb| format!("eserver-{verb}.1")));
     expected.extend(QUEUE_VERBS.map(|verb| format!("eserver-queue-{verb}.1")));
+    expected.extend(BENCH_VERBS.map(|verb| format!("eserver-bench-{verb}.1")));
+    expected.extend(COMET_VERBS.map(|verb| format!("eserver-comet-{verb}.1")));
     expected.sort();
     assert_eq!(names, expected);
     let serve = std::fs::read_to_string(pages.join("eserver-serve.1")).unwrap();

@@ -7,9 +7,9 @@ use std::io::{Read, Write};
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
-use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use socket2::SockRef;
 use support::client::{Client, frame};
+use support::listener::raise_descriptor_limit;
 use support::load::drain;
 use support::program::find;
 use support::server::{Server, Setup};
@@ -281,15 +281,6 @@ fn ten_thousand_idle_connections_do_not_disturb_the_busy() {
     }
 }
 
-/// Lets this process hold `needed` descriptors, or says who could allow it.
-fn raise_descriptor_limit(needed: u64) {
-    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).expect("our own limit");
-    if soft < needed {
-        let raised = hard >= needed && setrlimit(Resource::RLIMIT_NOFILE, hard, hard).is_ok();
-        assert!(raised, "{needed} descriptors are needed: ulimit -Hn {needed}");
-    }
-}
-
 #[test]
 fn one_address_has_its_share_and_others_theirs() {
     const SHARE: usize = 50;
@@ -369,21 +360,13 @@ fn without_descriptors_the_old_are_served_and_the_server_rests() {
 #[test]
 fn a_storm_of_short_connections_leaves_nothing_behind() {
     let (server, resident) = measured(Setup::new());
-    // Summed over the threads: a shard may have a descriptor table of its own.
-    let descriptors = || -> usize {
-        std::fs::read_dir(format!("/proc/{}/task", server.process_id()))
-            .expect("the server runs")
-            .filter_map(|task| std::fs::read_dir(task.ok()?.path().join("fd")).ok())
-            .map(Iterator::count)
-            .sum()
-    };
-    let before = descriptors();
+    let before = server.descriptors();
     for _ in 0..3_000 {
         let mut client = server.client();
         client.send(8003, "").expect("the server reads");
         assert_eq!(client.reply().command, 8003);
     }
-    let back = within(PATIENCE, || (descriptors() <= before + 20).then_some(()));
-    assert!(back.is_some(), "{} descriptors, {before} before", descriptors());
+    let back = within(PATIENCE, || (server.descriptors() <= before + 20).then_some(()));
+    assert!(back.is_some(), "{} descriptors, {before} before", server.descriptors());
     assert_unharmed(&server, resident);
 }

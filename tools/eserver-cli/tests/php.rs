@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use nix::sched::{CloneFlags, unshare};
+use support::database::Database;
 use support::program::{Background, find, find_versioned, require_root, run};
 use support::server::{Server, Setup};
 use support::{eventually, load};
@@ -75,20 +76,33 @@ fn a_web_page_enqueues_for_ten_thousand_at_once() {
     .expect("the load was absorbed");
 }
 
+#[test]
+fn a_web_page_s_statements_become_rows() {
+    const REQUESTS: u64 = 4_000;
+    let database = Database::mariadb();
+    database.query("create table t(num bigint)");
+    let directory = TempDir::new().expect("a private directory");
+    let config = directory.path().join("eserver.toml");
+    let url = database.url();
+    let text = format!("[[drain]]\nqueue = \"default\"\nurl = {url:?}\nraw_sql = true\n");
+    std::fs::write(&config, text).expect("our own directory");
+    let mut server = Setup::new().config(&config).start();
+    load_page(&server, REQUESTS, 1_000);
+    eventually("every statement is a row", || {
+        let rows = database.number("select count(*) from t");
+        assert!(rows <= REQUESTS, "{rows} rows of {REQUESTS} answered requests");
+        (rows == REQUESTS).then_some(())
+    });
+    let numbers = database.query("select num from t order by num");
+    let expected = (1..=REQUESTS).map(|number| vec![number.to_string()]);
+    assert!(numbers.into_iter().eq(expected), "each number once");
+    server.stop();
+}
+
 /// Loads the page `requests` times, `at_once` at a time: none fails, each stored exactly once.
 fn absorb_page_loads(requests: u64, at_once: u64) {
     let server = Setup::new().set("limits.connections_per_address_max", 20_000).start();
-    let mut site = Site::start(server.address());
-    let report = run(Command::new(find("ab", "apache2-utils"))
-        .args(["-q", "-s", "120"])
-        .args(["-n", &requests.to_string(), "-c", &at_once.to_string()])
-        .arg(format!("http://{}/", site.address)));
-    site.check();
-    let figure = |name: &str| report_figure(&report, name);
-    assert_eq!(figure("Complete requests:"), Some(requests), "{report}");
-    assert_eq!(figure("Failed requests:"), Some(0), "{report}");
-    assert_eq!(figure("Non-2xx responses:"), None, "{report}");
-
+    load_page(&server, requests, at_once);
     let mut numbers: Vec<u64> = load::drain(server.address())
         .iter()
         .map(|sql| {
@@ -101,6 +115,20 @@ fn absorb_page_loads(requests: u64, at_once: u64) {
     assert_eq!(numbers.len() as u64, requests, "as many stored as answered");
     numbers.sort_unstable();
     assert!(numbers.into_iter().eq(1..=requests), "each number once");
+}
+
+/// Loads the page through nginx and php-fpm; no request fails.
+fn load_page(server: &Server, requests: u64, at_once: u64) {
+    let mut site = Site::start(server.address());
+    let report = run(Command::new(find("ab", "apache2-utils"))
+        .args(["-q", "-s", "120"])
+        .args(["-n", &requests.to_string(), "-c", &at_once.to_string()])
+        .arg(format!("http://{}/", site.address)));
+    site.check();
+    let figure = |name: &str| report_figure(&report, name);
+    assert_eq!(figure("Complete requests:"), Some(requests), "{report}");
+    assert_eq!(figure("Failed requests:"), Some(0), "{report}");
+    assert_eq!(figure("Non-2xx responses:"), None, "{report}");
 }
 
 /// The number behind `name` in the report of `ab`.

@@ -50,6 +50,17 @@ impl Machine {
     }
 }
 
+/// What `program` prints when asked for its version.
+pub(super) fn version(program: &str, flag: &str) -> String {
+    match Command::new(program).arg(flag).output() {
+        Ok(output) => {
+            let text = [output.stdout, output.stderr].concat();
+            String::from_utf8_lossy(&text).trim().to_owned()
+        }
+        Err(error) => format!("{program}: {error}"),
+    }
+}
+
 fn printed(program: &str, arguments: &[&str]) -> anyhow::Result<String> {
     let output =
         Command::new(program).args(arguments).output().with_context(|| program.to_owned())?;

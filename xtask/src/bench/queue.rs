@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::path::PathBuf;
-use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
@@ -10,10 +9,11 @@ use clap::Args;
 use eserver_bench::{Extent, Plan, descriptors, hold_idle, process, run as run_load};
 
 use super::cases::{CASES, Case, Work};
-use super::machine::Machine;
+use super::machine::{Machine, version};
 use super::report::Report;
 use super::results::{IdleSample, Results, Sample};
-use super::servers::{Family, Peer, Premises, Server, package_original};
+use super::scope::{Scope, in_turn};
+use super::servers::{Family, Peer, Premises, Server, build_eserver, package_original};
 use super::targets::verdicts;
 use crate::{install, workspace};
 
@@ -38,34 +38,16 @@ const IDLE_PEERS: [Peer; 3] = [Peer::EserverAlways, Peer::RedisOff, Peer::Beanst
 /// What `cargo xtask bench queue` takes.
 #[derive(Debug, Args)]
 pub(super) struct QueueArgs {
-    /// One short round, to see that everything runs; publishes nothing
-    #[arg(long)]
-    quick: bool,
-
-    /// Only these cases: c1, c64, c1000, c10000, pipelined, reconnect, batch, pop, idle; publishes
-    /// nothing
-    #[arg(long, value_name = "NAME", value_delimiter = ',')]
-    only: Vec<String>,
+    #[command(flatten)]
+    scope: Scope,
 
     /// Only servers whose name contains one of these, such as always or Redis; publishes nothing
     #[arg(long, value_name = "NAME", value_delimiter = ',')]
     peers: Vec<String>,
 
-    /// Measured seconds of each run [default: 3, with --quick 0.5]
-    #[arg(long)]
-    seconds: Option<f64>,
-
-    /// How often each server meets each case; medians are reported [default: 3, with --quick 1]
-    #[arg(long)]
-    rounds: Option<usize>,
-
     /// A checkout of the Python original, to take part
     #[arg(long, value_name = "DIR")]
     original: Option<PathBuf>,
-
-    /// A binary `eserver` to measure instead of building one
-    #[arg(long, value_name = "FILE")]
-    eserver: Option<PathBuf>,
 
     /// A further setting for eserver; may be repeated
     #[arg(long, value_name = "KEY=VALUE")]
@@ -73,21 +55,9 @@ pub(super) struct QueueArgs {
 }
 
 impl QueueArgs {
-    fn seconds(&self) -> f64 {
-        self.seconds.unwrap_or(if self.quick { 0.5 } else { 3.0 })
-    }
-
-    fn rounds(&self) -> usize {
-        self.rounds.unwrap_or(if self.quick { 1 } else { 3 })
-    }
-
     /// Whether every figure is measured that the published page shows.
     fn is_complete(&self) -> bool {
-        !self.quick && self.only.is_empty() && self.peers.is_empty() && self.rounds() >= 3
-    }
-
-    fn wants_case(&self, name: &str) -> bool {
-        self.only.is_empty() || self.only.iter().any(|only| only == name)
+        self.scope.is_complete() && self.peers.is_empty()
     }
 
     fn wants_peer(&self, peer: Peer) -> bool {
@@ -95,24 +65,11 @@ impl QueueArgs {
         let is_named = |part: &String| name.contains(&part.to_lowercase());
         self.peers.is_empty() || self.peers.iter().any(is_named)
     }
-
-    fn check(&self) -> anyhow::Result<()> {
-        for name in &self.only {
-            let is_known = name == IDLE || CASES.iter().any(|case| case.name == name);
-            ensure!(is_known, "there is no case {name}; see --help");
-        }
-        ensure!(
-            self.seconds() > 0.0 && self.seconds() <= 600.0,
-            "a run takes more than 0 and at most 600 seconds"
-        );
-        ensure!(self.rounds() > 0, "there is at least one round");
-        Ok(())
-    }
 }
 
 /// Runs all that is asked for, prints it, and writes it down.
 pub(super) fn run(args: &QueueArgs) -> anyhow::Result<()> {
-    args.check()?;
+    args.scope.check(CASES.iter().map(|case| case.name).chain([IDLE]))?;
     let descriptors = descriptors::raise_limit()?;
     let most_connections = IDLE_CONNECTIONS + 1_000;
     ensure!(
@@ -125,18 +82,18 @@ pub(super) fn run(args: &QueueArgs) -> anyhow::Result<()> {
 
     let mut results = Results::default();
     let mut failures = Vec::new();
-    for round in 1..=args.rounds() {
-        for case in CASES.iter().filter(|case| args.wants_case(case.name)) {
-            println!("\nround {round} of {}: {}", args.rounds(), case.title);
+    for round in 1..=args.scope.rounds() {
+        for case in CASES.iter().filter(|case| args.scope.wants_case(case.name)) {
+            println!("\nround {round} of {}: {}", args.scope.rounds(), case.title);
             for &peer in in_turn(&peers, round).iter().filter(|&&peer| case.suits(peer)) {
-                match meet(*case, peer, &premises, args.seconds()) {
+                match meet(*case, peer, &premises, args.scope.seconds()) {
                     Ok(sample) => results.add(round, *case, peer, sample),
                     Err(error) => failures.push(complain(case.title, peer, &error)),
                 }
             }
         }
-        if args.wants_case(IDLE) {
-            println!("\nround {round} of {}: memory of idle connections", args.rounds());
+        if args.scope.wants_case(IDLE) {
+            println!("\nround {round} of {}: memory of idle connections", args.scope.rounds());
             for &peer in in_turn(&peers, round).iter().filter(|peer| IDLE_PEERS.contains(peer)) {
                 match weigh_idle(peer, &premises) {
                     Ok(sample) => results.add_idle(sample),
@@ -148,15 +105,6 @@ pub(super) fn run(args: &QueueArgs) -> anyhow::Result<()> {
     conclude(args, &premises, &peers, &results, &failures)
 }
 
-/// The servers in an order that changes from round to round, so that none always comes first.
-fn in_turn(peers: &[Peer], round: usize) -> Vec<Peer> {
-    let mut peers = peers.to_vec();
-    if round.is_multiple_of(2) {
-        peers.reverse();
-    }
-    peers
-}
-
 fn complain(case: &str, peer: Peer, error: &anyhow::Error) -> String {
     let complaint = format!("{}, {case}: {error:#}", peer.name());
     println!("  FAILED {complaint}");
@@ -166,7 +114,7 @@ fn complain(case: &str, peer: Peer, error: &anyhow::Error) -> String {
 /// Installs and builds what takes part.
 fn prepare(args: &QueueArgs) -> anyhow::Result<Premises> {
     install::ensure(&["redis-server", "beanstalkd"])?;
-    let eserver = match &args.eserver {
+    let eserver = match &args.scope.eserver {
         Some(path) => path.clone(),
         None if Peer::ALL
             .iter()
@@ -180,12 +128,6 @@ fn prepare(args: &QueueArgs) -> anyhow::Result<Premises> {
     fs::create_dir_all(&scratch).with_context(|| scratch.display().to_string())?;
     let original = args.original.as_deref().map(package_original).transpose()?;
     Ok(Premises { eserver, eserver_settings: args.set.clone(), original, scratch })
-}
-
-fn build_eserver() -> anyhow::Result<PathBuf> {
-    let built = workspace::cargo(["build", "--release", "--package", "eserver-cli"]).status()?;
-    ensure!(built.success(), "eserver does not build");
-    Ok(workspace::release_binary())
 }
 
 /// One case against a fresh instance of one server.
@@ -290,8 +232,8 @@ fn conclude(
         machine: Machine::survey(&premises.scratch)?,
         versions,
         command: command_line(args),
-        seconds: args.seconds(),
-        rounds: args.rounds(),
+        seconds: args.scope.seconds(),
+        rounds: args.scope.rounds(),
         peers,
         results,
         verdicts: verdicts(results),
@@ -316,21 +258,9 @@ fn conclude(
 
 /// What to type to have this again. Paths are left out: they differ elsewhere.
 fn command_line(args: &QueueArgs) -> String {
-    let mut command = "cargo xtask bench queue".to_owned();
-    if args.quick {
-        command += " --quick";
-    }
-    if !args.only.is_empty() {
-        command += &format!(" --only {}", args.only.join(","));
-    }
+    let mut command = format!("cargo xtask bench queue{}", args.scope.arguments());
     if !args.peers.is_empty() {
         command += &format!(" --peers {}", args.peers.join(","));
-    }
-    if let Some(seconds) = args.seconds {
-        command += &format!(" --seconds {seconds}");
-    }
-    if let Some(rounds) = args.rounds {
-        command += &format!(" --rounds {rounds}");
     }
     if args.original.is_some() {
         command += " --original DIR";
@@ -339,15 +269,4 @@ fn command_line(args: &QueueArgs) -> String {
         command += &format!(" --set '{setting}'");
     }
     command
-}
-
-/// What `program` prints when asked for its version.
-fn version(program: &str, flag: &str) -> String {
-    match Command::new(program).arg(flag).output() {
-        Ok(output) => {
-            let text = [output.stdout, output.stderr].concat();
-            String::from_utf8_lossy(&text).trim().to_owned()
-        }
-        Err(error) => format!("{program}: {error}"),
-    }
 }

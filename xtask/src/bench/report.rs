@@ -30,39 +30,17 @@ impl Report<'_> {
     pub(super) fn markdown(&self) -> String {
         let mut page = String::from("# The queue under load\n\n");
         self.write_circumstances(&mut page);
-        self.write_targets(&mut page);
+        write_targets(&mut page, &self.verdicts);
         for case in &CASES {
             self.write_case(&mut page, case);
         }
         self.write_idle(&mut page);
-        if !self.failures.is_empty() {
-            page.push_str("\n## What went wrong\n\n");
-            for failure in self.failures {
-                line(&mut page, format_args!("- {failure}"));
-            }
-        }
+        write_lists(&mut page, &[("What went wrong", self.failures)]);
         page
     }
 
     fn write_circumstances(&self, page: &mut String) {
-        let machine = &self.machine;
-        line(page, format_args!("Made by `{}` on {}.\n", self.command, machine.date));
-        line(
-            page,
-            format_args!(
-                "- Machine: {} cores ({}), {} MiB of memory, {}, {}; one `pwrite` + `fdatasync` \
-                 takes {:.0} µs.",
-                machine.cores,
-                machine.processor,
-                machine.memory_mebibytes,
-                machine.kernel,
-                machine.file_system,
-                machine.commit_us
-            ),
-        );
-        for version in &self.versions {
-            line(page, format_args!("- {version}"));
-        }
+        write_origin(page, &self.machine, &self.versions, &self.command);
         line(
             page,
             format_args!(
@@ -83,25 +61,6 @@ impl Report<'_> {
              the limit and the server could have done more. Compare the rows of one table, not the \
              tables of two machines.\n",
         );
-    }
-
-    fn write_targets(&self, page: &mut String) {
-        page.push_str("\n## Targets\n\n| target | wanted | measured | |\n|---|---|---|---|\n");
-        for verdict in &self.verdicts {
-            let wanted = match verdict.bound {
-                Bound::AtLeast(bound) => format!("≥ {}", figure(bound, verdict.unit)),
-                Bound::AtMost(bound) => format!("≤ {}", figure(bound, verdict.unit)),
-            };
-            let measured = verdict
-                .measured
-                .map_or_else(|| "–".to_owned(), |measured| figure(measured, verdict.unit));
-            let word = match verdict.is_met() {
-                Some(true) => "met",
-                Some(false) => "**missed**",
-                None => "not measured",
-            };
-            line(page, format_args!("| {} | {wanted} | {measured} | {word} |", verdict.title));
-        }
     }
 
     fn write_case(&self, page: &mut String, case: &Case) {
@@ -188,14 +147,7 @@ impl Report<'_> {
         let document = json!({
             "date": machine.date,
             "command": self.command,
-            "machine": {
-                "cores": machine.cores,
-                "processor": machine.processor,
-                "memory_mebibytes": machine.memory_mebibytes,
-                "kernel": machine.kernel,
-                "file_system": machine.file_system,
-                "commit_us": machine.commit_us,
-            },
+            "machine": machine_json(machine),
             "versions": self.versions,
             "seconds": self.seconds,
             "rounds": self.rounds,
@@ -238,7 +190,80 @@ impl Report<'_> {
     }
 }
 
-fn verdict_json(verdict: &Verdict) -> Value {
+/// Where and how it was measured.
+pub(super) fn write_origin(
+    page: &mut String,
+    machine: &Machine,
+    versions: &[String],
+    command: &str,
+) {
+    line(page, format_args!("Made by `{command}` on {}.\n", machine.date));
+    line(
+        page,
+        format_args!(
+            "- Machine: {} cores ({}), {} MiB of memory, {}, {}; one `pwrite` + `fdatasync` takes \
+             {:.0} µs.",
+            machine.cores,
+            machine.processor,
+            machine.memory_mebibytes,
+            machine.kernel,
+            machine.file_system,
+            machine.commit_us
+        ),
+    );
+    for version in versions {
+        line(page, format_args!("- {version}"));
+    }
+}
+
+/// The targets and what came of them.
+pub(super) fn write_targets(page: &mut String, verdicts: &[Verdict]) {
+    page.push_str("\n## Targets\n\n| target | wanted | measured | |\n|---|---|---|---|\n");
+    for verdict in verdicts {
+        let wanted = match verdict.bound {
+            Bound::AtLeast(bound) => format!("≥ {}", figure(bound, verdict.unit)),
+            Bound::AtMost(bound) => format!("≤ {}", figure(bound, verdict.unit)),
+        };
+        let measured = verdict
+            .measured
+            .map_or_else(|| "–".to_owned(), |measured| figure(measured, verdict.unit));
+        let word = match verdict.is_met() {
+            Some(true) => "met",
+            Some(false) => "**missed**",
+            None => "not measured",
+        };
+        line(page, format_args!("| {} | {wanted} | {measured} | {word} |", verdict.title));
+    }
+}
+
+/// How many rounds there were, in which the servers or the ways to do something took turns.
+pub(super) fn rounds_in_words(rounds: usize) -> String {
+    match rounds {
+        1 => "1 round".to_owned(),
+        rounds => format!("{rounds} rounds"),
+    }
+}
+
+/// Sections that are there only if there is something to say.
+pub(super) fn write_lists(page: &mut String, sections: &[(&str, &[String])]) {
+    for (title, items) in sections.iter().filter(|(_, items)| !items.is_empty()) {
+        line(page, format_args!("\n## {title}\n"));
+        items.iter().for_each(|item| line(page, format_args!("- {item}")));
+    }
+}
+
+pub(super) fn machine_json(machine: &Machine) -> Value {
+    json!({
+        "cores": machine.cores,
+        "processor": machine.processor,
+        "memory_mebibytes": machine.memory_mebibytes,
+        "kernel": machine.kernel,
+        "file_system": machine.file_system,
+        "commit_us": machine.commit_us,
+    })
+}
+
+pub(super) fn verdict_json(verdict: &Verdict) -> Value {
     let (side, bound) = match verdict.bound {
         Bound::AtLeast(bound) => ("at_least", bound),
         Bound::AtMost(bound) => ("at_most", bound),
@@ -252,19 +277,20 @@ fn verdict_json(verdict: &Verdict) -> Value {
     })
 }
 
-fn line(page: &mut String, text: std::fmt::Arguments<'_>) {
+pub(super) fn line(page: &mut String, text: std::fmt::Arguments<'_>) {
     writeln!(page, "{text}").expect("a string takes all that is written");
 }
 
 fn figure(value: f64, unit: &str) -> String {
     match unit {
         "×" => format!("{value:.2} ×"),
+        "%" | "µs" | "ms" if value.abs() < 100.0 => format!("{value:.2} {unit}"),
         _ => format!("{} {unit}", thousands(value)),
     }
 }
 
 /// A number without decimals, its thousands parted by commas.
-fn thousands(value: f64) -> String {
+pub(super) fn thousands(value: f64) -> String {
     let digits = format!("{:.0}", value.abs());
     let mut text = String::new();
     for (index, digit) in digits.chars().enumerate() {
@@ -279,7 +305,8 @@ fn thousands(value: f64) -> String {
     text
 }
 
-fn capitalized(text: &str) -> String {
+/// The text with its first letter as a capital.
+pub(super) fn capitalized(text: &str) -> String {
     let mut letters = text.chars();
     letters.next().map(|first| first.to_uppercase().chain(letters).collect()).unwrap_or_default()
 }

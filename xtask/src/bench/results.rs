@@ -126,7 +126,7 @@ impl Results {
 }
 
 /// The middle value; of an even number of values, the mean of the two in the middle.
-fn median(values: impl Iterator<Item = f64>) -> Option<f64> {
+pub(super) fn median(values: impl Iterator<Item = f64>) -> Option<f64> {
     let mut values: Vec<f64> = values.collect();
     values.sort_by(f64::total_cmp);
     let high = *values.get(values.len() / 2)?;

@@ -3,27 +3,21 @@
 
 use std::fs::{self, File};
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::process::{Command, Stdio};
+use std::time::Duration;
 
-use anyhow::{Context, bail};
+use anyhow::{Context, bail, ensure};
 use eserver_bench::protocol::Exact;
 use eserver_wire::framed;
 use tempfile::TempDir;
 
-use crate::install;
-
-/// Longest time for a server to accept its first connection.
-const START_TIMEOUT: Duration = Duration::from_secs(20);
+use super::program::{self, Program, free_address};
+use crate::{install, workspace};
 
 /// Longest time for one answer outside the measured runs.
 const ASK_TIMEOUT: Duration = Duration::from_secs(20);
-
-/// A port found free may be taken a moment later; not three times.
-const START_ATTEMPTS: usize = 3;
 
 /// Connections that servers with a limit of their own are told to allow; below the descriptor
 /// limit of 20,000 that small machines have.
@@ -158,6 +152,7 @@ impl Premises {
         let settings = [
             format!("queue.listen={address}"),
             format!("queue.sync={sync}"),
+            "comet.listen=[]".to_owned(),
             // Never full, and the clients may come from any loopback address.
             "queue.length_max=1000000000".to_owned(),
             "queue.allow=[\"127.0.0.0/8\"]".to_owned(),
@@ -213,6 +208,13 @@ fn beanstalkd(durability: &[&str], address: SocketAddr) -> Command {
     command
 }
 
+/// Builds the binary `eserver` as it is shipped, and says where it lies.
+pub(super) fn build_eserver() -> anyhow::Result<PathBuf> {
+    let built = workspace::cargo(["build", "--release", "--package", "eserver-cli"]).status()?;
+    ensure!(built.success(), "eserver does not build");
+    Ok(workspace::release_binary())
+}
+
 /// Copies a checkout of the Python original where it is a package named `eserver`. A copy, because
 /// it writes its logs beside its sources.
 pub(super) fn package_original(checkout: &Path) -> anyhow::Result<TempDir> {
@@ -232,72 +234,43 @@ pub(super) fn package_original(checkout: &Path) -> anyhow::Result<TempDir> {
 /// A running server with a directory of its own; killed, waited for and swept away when dropped.
 #[derive(Debug)]
 pub(super) struct Server {
-    child: Child,
+    // Ended before its directory is swept away.
+    program: Program,
     peer: Peer,
     pub(super) address: SocketAddr,
-    directory: TempDir,
+    _directory: TempDir,
 }
 
 impl Server {
     /// Starts `peer` and waits until it accepts connections.
     pub(super) fn start(peer: Peer, premises: &Premises) -> anyhow::Result<Self> {
-        let mut failure = None;
-        for _ in 0..START_ATTEMPTS {
-            match Self::attempt(peer, premises) {
-                Ok(server) => return Ok(server),
-                Err(error) => failure = Some(error),
-            }
-        }
-        let failure = failure.expect("there was an attempt");
-        Err(failure.context(format!("{} did not start", peer.name())))
+        program::start(peer.name(), || Self::attempt(peer, premises))
     }
 
     fn attempt(peer: Peer, premises: &Premises) -> anyhow::Result<Self> {
         let directory = tempfile::Builder::new().prefix("server-").tempdir_in(&premises.scratch)?;
         let data = directory.path().join("data");
         fs::create_dir(&data)?;
+        let messages = directory.path().join("messages");
         let address = free_address()?;
-        let messages = File::create(directory.path().join("messages"))?;
-        let child = premises
-            .command(peer, address, &data)
-            .stdin(Stdio::null())
-            .stdout(match peer.family() {
-                // It prints every message.
-                Family::Original => Stdio::null(),
-                _ => messages.try_clone()?.into(),
-            })
-            .stderr(messages)
-            .spawn()?;
-        let mut server = Self { child, peer, address, directory };
-        server.wait_until_listening()?;
-        Ok(server)
-    }
-
-    fn wait_until_listening(&mut self) -> anyhow::Result<()> {
-        let deadline = Instant::now() + START_TIMEOUT;
-        while TcpStream::connect(self.address).is_err() {
-            if let Some(status) = self.child.try_wait()? {
-                bail!("it ended with {status}: {}", self.messages());
-            }
-            if Instant::now() > deadline {
-                bail!("it does not listen: {}", self.messages());
-            }
-            thread::sleep(Duration::from_millis(10));
-        }
-        Ok(())
+        let mut command = premises.command(peer, address, &data);
+        command.stdout(match peer.family() {
+            // It prints every message.
+            Family::Original => Stdio::null(),
+            _ => File::create(&messages)?.into(),
+        });
+        let program = Program::start(&mut command, address, &messages)?;
+        Ok(Self { program, peer, address, _directory: directory })
     }
 
     /// The process, for CPU time and memory.
     pub(super) fn process(&self) -> u32 {
-        self.child.id()
+        self.program.id()
     }
 
     /// The last of what it has printed.
     pub(super) fn messages(&self) -> String {
-        let text = fs::read(self.directory.path().join("messages")).unwrap_or_default();
-        let text = String::from_utf8_lossy(&text);
-        let lines: Vec<_> = text.lines().collect();
-        lines[lines.len().saturating_sub(10)..].join("\n")
+        self.program.messages()
     }
 
     /// How many messages it holds, when it can be asked that in one question.
@@ -329,17 +302,4 @@ impl Server {
             }
         }
     }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        // Its data is thrown away, so there is nothing to be gentle about.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-/// A loopback address that nobody listens on at this moment.
-fn free_address() -> anyhow::Result<SocketAddr> {
-    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?)
 }

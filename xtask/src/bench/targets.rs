@@ -1,12 +1,14 @@
 //! The targets the queue is held against, each a ratio within one run: [`verdicts`].
 
+use std::borrow::Cow;
+
 use super::results::Results;
 use super::servers::Peer;
 
 /// One target and what came of it.
 #[derive(Debug, Clone)]
 pub(super) struct Verdict {
-    pub(super) title: &'static str,
+    pub(super) title: Cow<'static, str>,
     pub(super) bound: Bound,
     pub(super) unit: &'static str,
     /// `None` when a run that it needs was left out.
@@ -37,7 +39,12 @@ pub(super) fn verdicts(results: &Results) -> Vec<Verdict> {
 
     let rate = |of, to| results.ratio(of, to, |sample| sample.operations_per_second);
     let cpu = |of, to| results.ratio(of, to, |sample| sample.server_cpu_us);
-    let verdict = |title, bound, unit, measured| Verdict { title, bound, unit, measured };
+    let verdict = |title, bound, unit, measured| Verdict {
+        title: Cow::Borrowed(title),
+        bound,
+        unit,
+        measured,
+    };
     vec![
         verdict(
             "64 connections, always: rate ÷ Redis always",

@@ -22,11 +22,12 @@ impl Member {
         self.directory.split('/').next().unwrap_or_default()
     }
 
-    fn dependencies(&self) -> impl Iterator<Item = &str> {
+    /// The name of each, and the table it stands in.
+    fn dependencies(&self) -> impl Iterator<Item = (&str, &str)> {
         DEPENDENCY_TABLES
             .iter()
-            .filter_map(|table| self.manifest.get(*table)?.as_table())
-            .flat_map(|table| table.keys().map(String::as_str))
+            .filter_map(|table| Some((*table, self.manifest.get(*table)?.as_table()?)))
+            .flat_map(|(table, entries)| entries.keys().map(move |name| (name.as_str(), table)))
     }
 }
 
@@ -51,26 +52,28 @@ pub(super) fn check() -> Result<Vec<Finding>> {
     Ok(findings)
 }
 
-/// Whether a crate on one shelf may use one on another.
-fn may_use(shelf: &str, other: &str) -> bool {
+/// Whether a crate on one shelf may use one on another, named in this table of its manifest.
+fn may_use(shelf: &str, other: &str, table: &str) -> bool {
     match shelf {
+        _ if other == "peers" && table == "dev-dependencies" => true, // real programs for tests
         "engine" | "services" => other == "engine",
         "tools" => ["engine", "services", "tools"].contains(&other),
-        _ => true, // examples, fuzz and xtask stand beside the shelves
+        _ => true, // examples, fuzz, peers and xtask stand beside the shelves
     }
 }
 
 fn check_directions(members: &[Member]) -> Vec<Finding> {
     let mut findings = Vec::new();
     for member in members {
-        for dependency in member.dependencies() {
+        for (dependency, table) in member.dependencies() {
             let Some(other) = members.iter().find(|other| other.name == dependency) else {
                 continue;
             };
-            if !may_use(member.shelf(), other.shelf()) {
+            if !may_use(member.shelf(), other.shelf(), table) {
                 findings.push(format!(
                     "{}/Cargo.toml: {} ({}) may not use {} ({}): dependencies point left, \
-                     engine <- services <- tools, and services never use one another",
+                     engine <- services <- tools, services never use one another, and peers are \
+                     for tests",
                     member.directory,
                     member.name,
                     member.shelf(),
@@ -133,6 +136,7 @@ mod tests {
             member("core", "engine/core", ""),
             member("queue", "services/queue", ""),
             member("load", "tools/load", ""),
+            member("peers", "peers", ""),
             member("this", directory, manifest),
         ];
         let findings = check_directions(&members);
@@ -152,7 +156,17 @@ mod tests {
             "[dependencies]\ncore = \"1\"\nqueue = \"1\"\nload = \"1\"",
             0,
         );
-        check_manifest("xtask", "[dependencies]\nload = \"1\"", 0);
+        check_manifest("xtask", "[dependencies]\nload = \"1\"\npeers = \"1\"", 0);
+    }
+
+    #[test]
+    fn peers_are_for_tests() {
+        for shelf in ["engine", "services", "tools"] {
+            let this = format!("{shelf}/this");
+            check_manifest(&this, "[dev-dependencies]\npeers = \"1\"", 0);
+            check_manifest(&this, "[dependencies]\npeers = \"1\"", 1);
+            check_manifest(&this, "[build-dependencies]\npeers = \"1\"", 1);
+        }
     }
 
     #[test]

@@ -93,7 +93,10 @@ mod tests {
 
     #[test]
     fn unsafe_code_is_found_and_talk_about_it_is_not() {
-        for line in ["unsafe {", "    let a = unsafe { b() };", "pub unsafe fn c() {"] {
+        // In two halves, or this file would find itself.
+        let word = concat!("un", "safe");
+        for line in ["@ {", "    let a = @ { b() };", "pub @ fn c() {"] {
+            let line = &line.replace('@', word);
             assert!(uses_unsafe(line), "{line}");
         }
         for line in ["// unsafe { }", "//! no unsafe fn here", "unsafe_code = 1", "let unsafety;"] {

@@ -8,7 +8,7 @@ use eserver_wire::framed::{self, Frame, HEADER_BYTES};
 use crate::census::Refusal;
 use crate::conn_id::ConnId;
 use crate::reply::ReplyTo;
-use crate::service::{Conn, Received, Service};
+use crate::service::{Conn, Conns, Received, Service};
 
 /// What serves frames: one value per shard.
 pub trait Application: 'static {
@@ -96,10 +96,10 @@ impl<A: Application> Service for Framed<A> {
         loop {
             let rest = &input[used..];
             let Some(frame) = framed::decode(rest) else {
-                return Received { used, need: bytes_needed(rest) };
+                return Received { used, need: bytes_needed(rest), seen: 0 };
             };
             if !conn.may_request_below(self.0.in_flight_max(frame.command)) {
-                return Received { used, need: 0 };
+                return Received { used, need: 0, seen: 0 };
             }
             let to = conn.begin_request();
             used += frame.encoded_bytes();
@@ -107,7 +107,7 @@ impl<A: Application> Service for Framed<A> {
         }
     }
 
-    fn turn_ended(&mut self) {
+    fn turn_ended(&mut self, _: &mut Conns<'_>) {
         self.0.turn_ended();
     }
 

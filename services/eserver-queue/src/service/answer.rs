@@ -19,6 +19,10 @@ pub(super) mod command {
     pub(crate) const BURY: u16 = 8014;
     pub(crate) const PUT: u16 = 8015;
     pub(crate) const STATS: u16 = 8016;
+    pub(crate) const BURIED: u16 = 8017;
+    pub(crate) const KICK: u16 = 8018;
+    pub(crate) const DROP: u16 = 8019;
+    pub(crate) const WATCH: u16 = 8020;
 }
 
 /// Why a request was not carried out, as its client reads it.
@@ -39,6 +43,10 @@ pub(super) enum Error {
 impl Error {
     pub(super) fn new(sentence: impl Into<String>) -> Self {
         Error::Sentence(sentence.into())
+    }
+
+    pub(super) fn not_text() -> Self {
+        Error::new("the body is not UTF-8")
     }
 
     pub(super) fn busy() -> Self {

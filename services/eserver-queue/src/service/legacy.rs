@@ -21,8 +21,10 @@ use crate::queues::DEFAULT_QUEUE;
 
 impl QueueService {
     pub(super) fn enqueue(&mut self, body: &[u8], call: Call<'_, '_>) -> Answered {
-        let stored = match Enqueue::parse(body) {
+        let has_consumer = self.queues.consumer(DEFAULT_QUEUE).is_some();
+        let stored = match Enqueue::parse(body, has_consumer) {
             Ok(Enqueue::Statement(json)) => self.store_statement(&json, body.len()),
+            Ok(Enqueue::Whole(json)) => self.store_whole(json),
             Ok(Enqueue::Object { queue_type, json, i }) => self.store_object(&queue_type, &json, i),
             Err(error) => Err(error),
         };
@@ -33,9 +35,16 @@ impl QueueService {
     }
 
     fn store_statement(&mut self, json: &str, bytes: usize) -> Result<(usize, Order), Error> {
+        self.admit(DEFAULT_QUEUE, json.as_bytes())?;
         let placeholder = Placeholder::parse(json.as_bytes());
         let payload = self.batch(DEFAULT_QUEUE, bytes)?.store(json.as_bytes());
         Ok((DEFAULT_QUEUE, Order::Put { payload, placeholder, answer: Stored::Success }))
+    }
+
+    fn store_whole(&mut self, json: &str) -> Result<(usize, Order), Error> {
+        self.admit(DEFAULT_QUEUE, json.as_bytes())?;
+        let payload = self.batch(DEFAULT_QUEUE, json.len())?.store(json.as_bytes());
+        Ok((DEFAULT_QUEUE, Order::Put { payload, placeholder: None, answer: Stored::Success }))
     }
 
     fn store_object(
@@ -45,6 +54,7 @@ impl QueueService {
         i: String,
     ) -> Result<(usize, Order), Error> {
         let queue = self.find_type(queue_type)?;
+        self.admit(queue, json.as_bytes())?;
         let payload = self.batch(queue, json.len())?.store(json.as_bytes());
         Ok((queue, Order::Put { payload, placeholder: None, answer: Stored::SuccessI(i.into()) }))
     }
@@ -83,14 +93,25 @@ impl QueueService {
 /// What an enqueue asks to store, as JSON text.
 enum Enqueue<'a> {
     Statement(Cow<'a, str>),
-    Object { queue_type: String, json: String, i: String },
+    /// All of the body, for the default queue's consumer.
+    Whole(&'a str),
+    Object {
+        queue_type: String,
+        json: String,
+        i: String,
+    },
 }
 
 impl<'a> Enqueue<'a> {
-    fn parse(body: &'a [u8]) -> Result<Self, Error> {
+    /// A consumer of the default queue is shown what is more than a statement; nobody else asks.
+    fn parse(body: &'a [u8], has_consumer: bool) -> Result<Self, Error> {
         let members: Members = parse(body, r#"{"sql": "a statement"}"#)?;
         match (members.queue_type, members.sql) {
             (Some(queue_type), _) => Self::object(body, text(queue_type)),
+            (None, _) if has_consumer && members.for_consumer => {
+                let json = std::str::from_utf8(body).map_err(|_| Error::not_text())?;
+                Ok(Enqueue::Whole(json.trim_ascii()))
+            }
             (None, None) => Err(Error::new("`sql` is missing: it holds the statement to store")),
             (None, Some(sql)) => Ok(Enqueue::Statement(canonical_string(sql)?)),
         }
@@ -115,7 +136,7 @@ pub(super) fn parse<'a, T: Deserialize<'a>>(body: &'a [u8], expected: &str) -> R
     }
     serde_json::from_slice(body).map_err(|error| {
         if std::str::from_utf8(body).is_err() {
-            Error::new("the body is not UTF-8")
+            Error::not_text()
         } else if error.is_data() {
             Error::new(format!("{error}; send {expected}"))
         } else {
@@ -124,10 +145,12 @@ pub(super) fn parse<'a, T: Deserialize<'a>>(body: &'a [u8], expected: &str) -> R
     })
 }
 
-/// The two members of a request that decide what it means, not yet looked into.
+/// The members of a request that decide what it means, not yet looked into.
 struct Members<'a> {
     sql: Option<&'a RawValue>,
     queue_type: Option<&'a RawValue>,
+    /// There is one that means something to a consumer only.
+    for_consumer: bool,
 }
 
 impl<'de> Deserialize<'de> for Members<'de> {
@@ -147,11 +170,15 @@ impl<'de> Visitor<'de> for MembersVisitor {
 
     /// Written out because of duplicates: derived code refuses them, Python takes the last.
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-        let mut members = Members { sql: None, queue_type: None };
+        let mut members = Members { sql: None, queue_type: None, for_consumer: false };
         while let Some(key) = map.next_key::<Key>()? {
             match key {
                 Key::Sql => members.sql = Some(map.next_value()?),
                 Key::QueueType => members.queue_type = Some(map.next_value()?),
+                Key::ForConsumer => {
+                    members.for_consumer = true;
+                    map.next_value::<IgnoredAny>()?;
+                }
                 Key::Other => drop(map.next_value::<IgnoredAny>()?),
             }
         }
@@ -164,6 +191,8 @@ impl<'de> Visitor<'de> for MembersVisitor {
 enum Key {
     Sql,
     QueueType,
+    #[serde(rename = "stmt", alias = "params", alias = "key", alias = "notify")]
+    ForConsumer,
     #[serde(other)]
     Other,
 }

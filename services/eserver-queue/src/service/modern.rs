@@ -32,7 +32,7 @@ const ITEMS_MAX: usize = 3000;
 const IDS_MAX: usize = 3000;
 
 /// A queue's name as the request gives it, and what to do there.
-type Addressed<'a> = Result<(Option<Cow<'a, str>>, Order), Error>;
+pub(super) type Addressed<'a> = Result<(Option<Cow<'a, str>>, Order), Error>;
 
 impl QueueService {
     /// The index of the queue that a request names; the default queue if it names none.
@@ -63,6 +63,12 @@ impl QueueService {
             return Err(Error::new(format!(
                 "`items` holds {count}, at most {ITEMS_MAX} may be put at once"
             )));
+        }
+        if let Some(consumer) = self.queues.consumer(queue) {
+            for (at, item) in request.items.iter().enumerate() {
+                let admitted = consumer.admit(item.get().as_bytes());
+                admitted.map_err(|why| Error::new(format!("`items[{at}]`: {why}")))?;
+            }
         }
         let batch = self.batch(queue, body.len())?;
         let items = batch.store_items(request.items.iter().map(|item| item.get().as_bytes()));
@@ -95,7 +101,7 @@ pub(super) fn bury(body: &[u8]) -> Addressed<'_> {
     ))
 }
 
-fn seqs(ids: &[u64]) -> Result<Vec<Seq>, Error> {
+pub(super) fn seqs(ids: &[u64]) -> Result<Vec<Seq>, Error> {
     if ids.len() > IDS_MAX {
         let count = ids.len();
         return Err(Error::new(format!("`ids` holds {count}, at most {IDS_MAX} fit an answer")));

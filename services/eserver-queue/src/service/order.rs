@@ -3,11 +3,12 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use eserver::{Post, ReplyBatch, ReplyTo};
+use eserver::{Post, ReplyBatch, ReplyTo, Report};
 use eserver_wire::framed::BODY_BYTES_MAX;
 use serde::Serialize;
 
 use super::answer::{Error, chain, command, encode, encode_json, encode_with};
+use super::buried::{self, Which};
 use super::stats::{Gathering, Stats};
 use crate::disk::RealDisk;
 use crate::keeper::Batch;
@@ -50,9 +51,16 @@ pub(super) enum Order {
         ids: Vec<Seq>,
         reason: String,
     },
-    Stats,
+    Look {
+        from: Seq,
+        max: usize,
+    },
+    Kick(Which),
+    Discard(Which),
+    /// With what the consumer reports, if there is one.
+    Stats(Option<Box<Report>>),
     /// One queue's share of an answer about all of them.
-    StatsOfAll(Arc<Gathering>),
+    StatsOfAll(Arc<Gathering>, Option<Box<Report>>),
 }
 
 /// How an enqueue reports success.
@@ -129,8 +137,9 @@ impl Batch for OrderBatch {
     fn apply(&mut self, queue: &mut Queue<RealDisk>, now: Millis) {
         let mut replies = std::mem::take(&mut self.replies);
         for (to, order) in &self.orders {
-            if let Order::StatsOfAll(gathering) = order {
-                if let Some(all) = gathering.add(&self.queue, queue.stats()) {
+            if let Order::StatsOfAll(gathering, report) = order {
+                let stats = Stats::new(queue.stats(), report.as_deref());
+                if let Some(all) = gathering.add(&self.queue, stats) {
                     replies.push(*to, |out| encode_json(command::STATS, &all, out));
                 }
             } else {
@@ -140,8 +149,9 @@ impl Batch for OrderBatch {
         self.replies = replies;
     }
 
-    fn committed(self: Box<Self>) {
+    fn committed(self: Box<Self>) -> Option<Box<dyn Batch>> {
         self.post.replies(self.replies);
+        None
     }
 
     fn failed(self: Box<Self>, error: &LogFailed) {
@@ -171,6 +181,7 @@ impl Order {
     pub(super) fn bytes(&self) -> usize {
         let (ids, reason) = match self {
             Order::Ack { ids } | Order::Release { ids, .. } => (ids.len(), 0),
+            Order::Kick(Which::Ids(ids)) | Order::Discard(Which::Ids(ids)) => (ids.len(), 0),
             Order::Bury { ids, reason } => (ids.len(), reason.len()),
             _ => (0, 0),
         };
@@ -183,6 +194,8 @@ impl OrderBatch {
     fn log_bytes_of(&self, order: &Order) -> usize {
         /// A record besides its payload, the mark of the time included.
         const RECORD: usize = 64;
+        /// It adds nothing but reads all over the log, which may take time: work for the thread.
+        const NOT_QUICK: usize = 1 << 20;
         match order {
             Order::Put { payload, placeholder, .. } => {
                 let payload = &self.payloads[payload.clone()];
@@ -198,7 +211,9 @@ impl OrderBatch {
             Order::Reserve { max, .. } => max * RECORD,
             Order::Ack { ids } | Order::Release { ids, .. } => ids.len() * RECORD,
             Order::Bury { ids, reason } => ids.len() * (RECORD + reason.len()),
-            Order::Length | Order::Stats | Order::StatsOfAll(_) => 0,
+            Order::Look { .. } => NOT_QUICK,
+            Order::Kick(which) | Order::Discard(which) => which.len() * RECORD,
+            Order::Length | Order::Stats(_) | Order::StatsOfAll(..) => 0,
         }
     }
 
@@ -246,8 +261,21 @@ impl OrderBatch {
                     out,
                 );
             }
-            Order::Stats => encode_json(command::STATS, &Stats::from(queue.stats()), out),
-            Order::StatsOfAll(_) => unreachable!("answered by the last queue to tell"),
+            Order::Look { from, max } => buried::show(*from, *max, queue, out),
+            Order::Kick(which) => {
+                let result = buried::see_to(which, queue, |queue, seq| queue.kick(seq, now));
+                buried::answer(command::KICK, "kicked", result, out);
+            }
+            Order::Discard(which) => {
+                let discard = |queue: &mut Queue<_>, seq| queue.delete_buried(seq, now);
+                let result = buried::see_to(which, queue, discard);
+                buried::answer(command::DROP, "dropped", result, out);
+            }
+            Order::Stats(report) => {
+                let stats = Stats::new(queue.stats(), report.as_deref());
+                encode_json(command::STATS, &stats, out);
+            }
+            Order::StatsOfAll(..) => unreachable!("answered by the last queue to tell"),
         }
     }
 
@@ -380,8 +408,8 @@ fn append_reserved(
     out.push(b'}');
 }
 
-/// Acts on each id: how many that changed, and which it did not apply to.
-fn each(
+/// Acts on each id, and tells how many that changed, and which it did not apply to.
+pub(super) fn each(
     ids: &[Seq],
     mut act: impl FnMut(Seq) -> Result<Outcome, ChangeError>,
 ) -> Result<(usize, Vec<u64>), ChangeError> {

@@ -3,8 +3,10 @@
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
+use eserver::Report;
 use eserver::framed::{Answered, Call};
-use serde::{Deserialize, Serialize};
+use serde::ser::SerializeMap;
+use serde::{Deserialize, Serialize, Serializer};
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -29,9 +31,9 @@ pub(super) struct All {
 
 impl Gathering {
     /// Adds one queue's statistics; the whole, if that was the last.
-    pub(super) fn add(&self, queue: &QueueName, stats: stats::Stats) -> Option<All> {
+    pub(super) fn add(&self, queue: &QueueName, stats: Stats) -> Option<All> {
         let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
-        told.insert(queue.as_str().to_owned(), stats.into());
+        told.insert(queue.as_str().to_owned(), stats);
         (told.len() == self.awaited).then(|| All { queues: std::mem::take(&mut told) })
     }
 }
@@ -50,6 +52,23 @@ pub(super) struct Stats {
     oldest_age_ms: Option<u64>,
     next_id: u64,
     since_start: Totals,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    drain: Option<Drain>,
+}
+
+/// How the queue's consumer fares: its state, then its numbers in their order.
+struct Drain(Report);
+
+impl Serialize for Drain {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let Report { state, numbers } = &self.0;
+        let mut map = serializer.serialize_map(None)?;
+        map.serialize_entry("state", state)?;
+        for (name, number) in numbers {
+            map.serialize_entry(name, number)?;
+        }
+        map.end()
+    }
 }
 
 #[derive(Serialize)]
@@ -62,14 +81,16 @@ struct Totals {
     acknowledged: u64,
     released: u64,
     buried: u64,
+    kicked: u64,
+    dropped: u64,
     overwritten: u64,
     damaged: u64,
     commits: u64,
     bytes: u64,
 }
 
-impl From<stats::Stats> for Stats {
-    fn from(stats: stats::Stats) -> Self {
+impl Stats {
+    pub(super) fn new(stats: stats::Stats, report: Option<&Report>) -> Self {
         let totals = stats.totals;
         Stats {
             length: stats.ready + stats.delayed + stats.leased,
@@ -91,11 +112,14 @@ impl From<stats::Stats> for Stats {
                 acknowledged: totals.acknowledged,
                 released: totals.released,
                 buried: totals.buried,
+                kicked: totals.kicked,
+                dropped: totals.deleted,
                 overwritten: totals.overwritten,
                 damaged: totals.damaged,
                 commits: totals.commits,
                 bytes: totals.bytes,
             },
+            drain: report.cloned().map(Drain),
         }
     }
 }
@@ -113,7 +137,10 @@ impl QueueService {
         let found = parse::<Request<'_>>(body, r#"{"queue": "a name"} or {}"#)
             .and_then(|request| request.queue.map(|name| self.find(Some(&*name))).transpose());
         match found {
-            Ok(Some(queue)) => self.order(queue, call, Order::Stats),
+            Ok(Some(queue)) => {
+                let report = self.report(queue);
+                self.order(queue, call, Order::Stats(report))
+            }
             Ok(None) => self.stats_of_all(call),
             Err(error) => refuse(call, &error),
         }
@@ -124,8 +151,13 @@ impl QueueService {
         let gathering = Arc::new(Gathering { awaited, told: Mutex::new(BTreeMap::new()) });
         let (to, answered) = call.later();
         for queue in 0..awaited {
-            self.batch_unbounded(queue).push(to, Order::StatsOfAll(Arc::clone(&gathering)));
+            let order = Order::StatsOfAll(Arc::clone(&gathering), self.report(queue));
+            self.batch_unbounded(queue).push(to, order);
         }
         answered
+    }
+
+    fn report(&self, queue: usize) -> Option<Box<Report>> {
+        self.queues.consumer(queue).map(|consumer| Box::new(consumer.report()))
     }
 }

@@ -7,7 +7,7 @@ use super::SimulatedDisk;
 use super::model::{Change, Message, Model, Status};
 use crate::{
     ChangeError, Millis, Outcome, Placeholder, PutError, Queue, QueueSettings, ReadError, Recovery,
-    Seq, SyncPolicy, WhenFull,
+    Reserved, Seq, SyncPolicy, WhenFull,
 };
 
 /// What happened in a run, to know that the tests reach what they are about.
@@ -23,6 +23,7 @@ pub(crate) struct Seen {
     moved: u64,
     full: u64,
     expired: u64,
+    taken: u64,
     recycled: u64,
     messages: u64,
 }
@@ -39,21 +40,25 @@ impl Seen {
         self.moved += other.moved;
         self.full += other.full;
         self.expired += other.expired;
+        self.taken += other.taken;
         self.recycled += other.recycled;
         self.messages += other.messages;
     }
 
     pub(crate) fn assert_everything_happened(&self) {
         let Self { clean, killed, failed, cut, torn, no_space, .. } = *self;
-        let Self { overwritten, moved, full, expired, recycled, messages, .. } = *self;
+        let Self { overwritten, moved, full, expired, taken, recycled, messages, .. } = *self;
         for count in [clean, killed, failed, cut, torn, no_space] {
             assert!(count > 100, "{self:?}");
         }
-        for count in [overwritten, moved, full, expired, recycled, messages] {
+        for count in [overwritten, moved, full, expired, taken, recycled, messages] {
             assert!(count > 100, "{self:?}");
         }
     }
 }
+
+/// When the lease of a message ends that was taken: never.
+const TAKEN: u64 = u64::MAX;
 
 /// How a life ends.
 #[derive(Clone, Copy)]
@@ -505,25 +510,40 @@ impl Run {
         }
     }
 
+    /// Takes messages, for a while or for good.
     fn reserve(&mut self, queue: &mut Queue<SimulatedDisk>) -> bool {
+        let takes = self.random.u32(..3) == 0;
         let lease = self.random.u64(1..600);
+        let until = if takes { TAKEN } else { self.now + lease };
         let max = self.random.usize(1..6);
+        let bytes_max = if takes { self.random.usize(..2000) } else { usize::MAX };
+        let now = Millis::new(self.now);
         let mut reserved = Vec::new();
-        let result = queue.reserve(Millis::new(self.now), lease, max, |message| {
+        let each = |message: Reserved<'_>| {
             reserved.push((message.seq.get(), message.attempts, message.payload.to_vec()));
-        });
+        };
+        let result = match takes {
+            true => queue.take(now, max, bytes_max, each),
+            false => queue.reserve(now, lease, max, each),
+        };
         let count = result.as_ref().map_or(0, |&count| count);
+        let bytes: usize = reserved.iter().map(|(_, _, payload)| payload.len()).sum();
+        assert!(bytes <= bytes_max || count <= 1, "{bytes} bytes in {count}");
         for (seq, attempts, payload) in reserved {
             assert_eq!(Some(seq), self.live.next_ready());
             self.seen.expired += u64::from(attempts > 1);
             let message = &self.live.messages[&seq];
             assert_eq!(payload, *message.payload);
             assert_eq!(attempts, message.attempts + 1);
-            self.happened(Change::Reserve(seq, self.now + lease));
+            self.happened(Change::Reserve(seq, until));
+            self.seen.taken += u64::from(takes);
         }
         match result {
             Ok(_) => {
-                assert!(count == max || self.live.next_ready().is_none(), "as many as there are");
+                let next = self.live.next_ready();
+                let next_bytes = next.map_or(0, |seq| self.live.messages[&seq].payload.len());
+                let is_all = count == max || next.is_none() || bytes + next_bytes > bytes_max;
+                assert!(is_all, "as many as there are");
                 true
             }
             Err(error) => self.is_alive(&error),
@@ -573,6 +593,10 @@ impl Run {
         self.live.messages.get(&seq).map(|message| &message.status)
     }
 
+    fn is_leased_for_a_while(&self, seq: u64) -> bool {
+        matches!(self.status(seq), Some(&Status::Leased(until)) if until != TAKEN)
+    }
+
     fn change(&mut self, queue: &mut Queue<SimulatedDisk>, is_ack: bool) -> bool {
         let now = Millis::new(self.now);
         if is_ack {
@@ -580,27 +604,44 @@ impl Run {
             let applies = !matches!(self.status(seq), Some(Status::Buried(_)));
             let result = queue.ack(Seq::new(seq), now);
             self.outcome(&result, seq, applies, Change::Remove(seq))
-        } else {
+        } else if self.random.bool() {
             let seq = self.any_seq(|_| true);
             let result = queue.delete(Seq::new(seq), now);
             self.outcome(&result, seq, true, Change::Remove(seq))
+        } else {
+            let seq = self.any_seq(|status| matches!(status, Status::Buried(_)));
+            let applies = matches!(self.status(seq), Some(Status::Buried(_)));
+            let result = queue.delete_buried(Seq::new(seq), now);
+            self.outcome(&result, seq, applies, Change::Remove(seq))
         }
     }
 
     fn release(&mut self, queue: &mut Queue<SimulatedDisk>) -> bool {
         let seq = self.any_seq(|status| matches!(status, Status::Leased(_)));
+        let now = Millis::new(self.now);
+        if self.random.bool() {
+            let applies = self.status(seq) == Some(&Status::Leased(TAKEN));
+            let result = queue.give_back(Seq::new(seq), now);
+            return self.outcome(&result, seq, applies, Change::Release(seq, None));
+        }
         let delay = if self.random.bool() { self.random.u64(1..500) } else { 0 };
         let due = (delay > 0).then(|| self.now + delay);
-        let applies = matches!(self.status(seq), Some(Status::Leased(_)));
-        let result = queue.release(Seq::new(seq), delay, Millis::new(self.now));
+        let applies = self.is_leased_for_a_while(seq);
+        let result = queue.release(Seq::new(seq), delay, now);
         self.outcome(&result, seq, applies, Change::Release(seq, due))
     }
 
     fn bury(&mut self, queue: &mut Queue<SimulatedDisk>) -> bool {
         let seq = self.any_seq(|status| matches!(status, Status::Leased(_)));
         let reason: Rc<str> = ["", "no such table: t", "größer"][self.random.usize(..3)].into();
-        let applies = matches!(self.status(seq), Some(Status::Leased(_)));
-        let result = queue.bury(Seq::new(seq), &reason, Millis::new(self.now));
+        let now = Millis::new(self.now);
+        if self.random.bool() {
+            let applies = self.status(seq) == Some(&Status::Leased(TAKEN));
+            let result = queue.set_aside(Seq::new(seq), &reason, now);
+            return self.outcome(&result, seq, applies, Change::Bury(seq, reason));
+        }
+        let applies = self.is_leased_for_a_while(seq);
+        let result = queue.bury(Seq::new(seq), &reason, now);
         self.outcome(&result, seq, applies, Change::Bury(seq, reason))
     }
 

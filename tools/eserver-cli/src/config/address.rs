@@ -19,35 +19,36 @@ fn misread<T>(label: impl Into<String>, help: impl Into<String>) -> Result<T, Mi
     Err(Misread { label: label.into(), help: help.into() })
 }
 
-/// An address with its port: `127.0.0.1:8888`, `[::1]:8888`, `0.0.0.0:8888`.
-pub(crate) fn parse_listen(text: &str) -> Result<SocketAddr, Misread> {
+/// An address with its port: `127.0.0.1:8888`, `[::1]:8888`, `0.0.0.0:8888`. `port` is suggested
+/// where one is missing.
+pub(crate) fn parse_listen(text: &str, port: u16) -> Result<SocketAddr, Misread> {
     if let Ok(address) = text.parse() {
         return Ok(address);
     }
     if let Ok(address) = text.parse::<IpAddr>() {
         return match address {
             IpAddr::V4(address) => {
-                misread("the port is missing", format!("write \"{address}:8888\""))
+                misread("the port is missing", format!("write \"{address}:{port}\""))
             }
             IpAddr::V6(address) => misread(
                 "the port is missing, or the brackets around the address",
-                format!("write \"[{address}]:8888\"{}", split_v6(text)),
+                format!("write \"[{address}]:{port}\"{}", split_v6(text)),
             ),
         };
     }
     if let Some((_, rest)) = text.split_once("://") {
         return misread("a URL", format!("write only the address and the port: {rest:?}"));
     }
+    let usual = port.to_string();
     let (host, port) = text.rsplit_once(':').unwrap_or((text, ""));
     if host.is_empty() || (port.is_empty() && host.parse::<u16>().is_ok()) {
-        let port = [port, host, "8888"].into_iter().find(|part| !part.is_empty());
-        let port = port.unwrap_or("8888");
+        let port = [port, host].into_iter().find(|part| !part.is_empty()).unwrap_or(&usual);
         return misread(
             "the address is missing",
             format!("write \"127.0.0.1:{port}\" for this machine only, \"0.0.0.0:{port}\" for all"),
         );
     }
-    let port = if port.is_empty() { "8888" } else { port };
+    let port = if port.is_empty() { &usual } else { port };
     if port.parse::<u16>().is_err() {
         return misread(format!("{port:?} is not a port"), "a port is a number from 0 to 65535");
     }
@@ -147,7 +148,7 @@ mod tests {
     #[test]
     fn addresses_of_both_families_are_read() {
         for text in ["127.0.0.1:0", "0.0.0.0:65535", "[::1]:8888", "[fe80::1%2]:80"] {
-            assert_eq!(parse_listen(text).unwrap(), text.parse().unwrap());
+            assert_eq!(parse_listen(text, 8888).unwrap(), text.parse().unwrap());
         }
         for (text, prefix) in [
             ("127.0.0.1", "127.0.0.1/32"),
@@ -178,10 +179,12 @@ mod tests {
             ("127.0.0.256:80", "not an address", "0 to 255"),
             ("tcp://127.0.0.1:80", "a URL", "\"127.0.0.1:80\""),
         ] {
-            let misread = parse_listen(text).unwrap_err();
+            let misread = parse_listen(text, 8888).unwrap_err();
             assert!(misread.label.starts_with(label), "{text:?}: {misread:?}");
             assert!(misread.help.contains(help), "{text:?}: {misread:?}");
         }
+        assert!(parse_listen("::1", 80).unwrap_err().help.contains("\"[::1]:80\""));
+        assert!(parse_listen("127.0.0.1", 80).unwrap_err().help.contains("\"127.0.0.1:80\""));
         for (text, label, help) in [
             ("127.0.0.1:80", "a port has no place", "\"127.0.0.1\""),
             ("[::1]:80", "a port has no place", "\"::1\""),

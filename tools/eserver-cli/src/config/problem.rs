@@ -6,7 +6,8 @@ use std::ops::Range;
 
 use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
 
-use super::source::{Source, SourceKind};
+use super::secret::hide;
+use super::source::{Source, SourceKind, Spot};
 
 /// What is wrong within one value, before it is known which text the value stands in.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,7 +40,8 @@ pub(crate) struct Problem {
     pub(crate) mistake: Mistake,
 }
 
-/// Problems in the order of their sources, from top to bottom, with the texts to show.
+/// Problems in the order of their sources, from top to bottom, with the texts to show. Passwords are
+/// in none of them.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Problems {
     sources: Vec<Source>,
@@ -75,6 +77,17 @@ impl Problem {
         Problem { severity: Severity::Error, source: Some(source), mistake }
     }
 
+    /// An error at a place that was remembered.
+    pub(crate) fn at(spot: &Spot, title: impl Into<String>, label: impl Into<String>) -> Self {
+        Problem::error(spot.source, Mistake::new(spot.span.clone(), title, label))
+    }
+
+    /// The same with advice.
+    pub(crate) fn help(mut self, help: impl Into<String>) -> Self {
+        self.mistake.help = Some(help.into());
+        self
+    }
+
     /// A note on the source of this index; without one, it is about a default.
     pub(crate) fn note(source: Option<usize>, mistake: Mistake) -> Self {
         Problem { severity: Severity::Note, source, mistake }
@@ -89,8 +102,22 @@ impl Problem {
 
 impl Problems {
     /// Puts the problems in reading order.
-    pub(crate) fn new(sources: Vec<Source>, mut list: Vec<Problem>) -> Self {
+    pub(crate) fn new(mut sources: Vec<Source>, mut list: Vec<Problem>) -> Self {
         list.sort_by_key(|problem| (problem.source, problem.mistake.span.start));
+        for problem in &mut list {
+            let mistake = &mut problem.mistake;
+            if let Some(source) = problem.source.and_then(|index| sources.get(index)) {
+                mistake.span = hide(&source.text).shift(&mistake.span);
+            }
+            for text in
+                [&mut mistake.title, &mut mistake.label].into_iter().chain(&mut mistake.help)
+            {
+                *text = hide(text).text.into_owned();
+            }
+        }
+        for source in &mut sources {
+            source.text = hide(&source.text).text.into_owned();
+        }
         Problems { sources, list }
     }
 

@@ -1,12 +1,15 @@
-//! [`Source`]: one text that configuration came from, and [`Origin`], how to name it later.
+//! [`Source`]: one text that configuration came from, and [`Spot`] and [`Origin`], how to point at
+//! it and name it later.
 
 use std::fmt;
 use std::ops::Range;
 
+use super::secret::hide;
+
 /// A text that was read: a whole file, one environment variable, or one flag.
 ///
 /// All three are shown the same way when something in them is wrong.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub(crate) struct Source {
     /// What kind of text this is.
     pub(crate) kind: SourceKind,
@@ -25,6 +28,14 @@ pub(crate) enum SourceKind {
     Flag(Option<&'static str>),
 }
 
+/// Bytes of one of the sources, to point at later.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Spot {
+    /// Index into the sources.
+    pub(crate) source: usize,
+    pub(crate) span: Range<usize>,
+}
+
 /// Where a value came from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Origin {
@@ -41,6 +52,13 @@ pub(crate) enum Origin {
     Environment(String),
     /// The flag of this name.
     Flag(String),
+}
+
+impl fmt::Debug for Source {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (kind, text) = (&self.kind, hide(&self.text).text);
+        formatter.debug_struct("Source").field("kind", kind).field("text", &text).finish()
+    }
 }
 
 impl Source {

@@ -2,17 +2,20 @@
 
 use std::ffi::OsString;
 use std::io;
+use std::ops::Range;
 use std::path::PathBuf;
 
+use eserver_comet::Origins;
 use toml::Spanned;
 use toml::de::DeValue;
 
-use super::file::{self, Given};
+use super::file::{self, Given, Opened, Said};
+use super::key::Key;
 use super::problem::{Mistake, Problem};
 use super::settings::Settings;
-use super::source::{Origin, Source, SourceKind};
+use super::source::{Origin, Source, SourceKind, Spot};
 use super::value::{self, Value};
-use super::{Config, Problems, assignment, key};
+use super::{Config, Problems, assignment, comet, drain, http, key};
 
 /// The file that is read when none is named, if it is there.
 pub(crate) const FILE_DEFAULT: &str = "eserver.toml";
@@ -59,6 +62,14 @@ pub(crate) struct Loaded {
     pub(crate) notes: Problems,
     /// The file that was read, if there was one.
     pub(crate) file: Option<PathBuf>,
+    sources: Vec<Source>,
+}
+
+impl Loaded {
+    /// Problems that were found later, to be shown in the same texts.
+    pub(crate) fn show(&self, problems: Vec<Problem>) -> Problems {
+        Problems::new(self.sources.clone(), problems)
+    }
 }
 
 impl Sources {
@@ -70,32 +81,45 @@ impl Sources {
         let mut problems = Vec::new();
         let (file, sources) = self.gather(&mut problems);
         let mut settings = Settings::defaults();
+        // Whether what is missing was not said, rather than not understood.
+        let mut whole = true;
         for (index, source) in sources.iter().enumerate() {
-            let (given, mistakes) = read(source);
+            let Said { tables, given, mistakes, broken } = read(source);
+            whole &= !broken;
             problems.extend(mistakes.into_iter().map(|mistake| Problem::error(index, mistake)));
-            for Given { key, value, offset } in given {
-                match value::check(key, &value) {
+            for Opened { row, span, whole } in tables {
+                let (origin, spot) = (source.origin(&span), Spot { source: index, span });
+                let table = settings.tables(row.path).len();
+                settings.open(row.path, table, &origin, &spot).whole = whole;
+            }
+            for given in given {
+                let origin = source.origin(&given.span());
+                match check(&given, &settings) {
                     Ok(checked) => {
-                        problems
-                            .extend(doubt(&checked, &value).map(|mistake| {
-                                Problem::note(Some(index), mistake.shifted(offset))
-                            }));
-                        let span = value.span().start + offset..value.span().end + offset;
-                        settings.set(key, checked, source.origin(&span));
+                        problems.extend(doubt(given.place.key, &checked, &given.value).map(
+                            |mistake| Problem::note(Some(index), mistake.shifted(given.offset)),
+                        ));
+                        let spot = Spot { source: index, span: given.span() };
+                        settings.set(given.place, checked, origin, spot);
                     }
-                    Err(mistakes) => problems.extend(
-                        mistakes.into_iter().map(|one| Problem::error(index, one.shifted(offset))),
-                    ),
+                    Err(mistakes) => {
+                        whole &= given.place.table.is_some();
+                        settings.spoil(&given.place);
+                        problems.extend(mistakes.into_iter().map(|one| Problem::error(index, one)));
+                    }
                 }
             }
         }
-        let config = Config::from_settings(&settings);
+        let mut config = Config::from_settings(&settings);
         problems.extend(contradictions(&settings, &config));
-        let problems = Problems::new(sources, problems);
-        if problems.has_errors() {
-            return Err(problems);
+        config.drains = drain::read(&settings, &config.queue.names, whole, &mut problems);
+        (config.http.responds, config.http.files) = http::read(&settings, whole, &mut problems);
+        comet::read(&settings, &mut config.comet, whole, &mut problems);
+        let found = Problems::new(sources.clone(), problems);
+        if found.has_errors() {
+            return Err(found);
         }
-        Ok(Loaded { config, settings, notes: problems, file })
+        Ok(Loaded { config, settings, notes: found, file, sources })
     }
 
     /// The texts in the order in which they override each other, and the file among them.
@@ -111,13 +135,19 @@ impl Sources {
             Ok(None) => {}
             Err(problem) => problems.push(problem),
         }
-        let mut variables: Vec<_> = self.environment.iter().collect();
-        variables.sort();
+        let mut variables: Vec<_> = self
+            .environment
+            .iter()
+            .map(|(name, value)| (name.to_string_lossy(), value))
+            .filter(|(name, _)| name.starts_with(VARIABLE_PREFIX))
+            .collect();
+        // The tenth table comes behind the ninth.
+        let number = |part: &str| part.parse::<u64>().ok();
+        let order = |name: &str| -> Vec<(Option<u64>, String)> {
+            name.split("__").map(|part| (number(part), part.to_owned())).collect()
+        };
+        variables.sort_by_cached_key(|(name, _)| order(name));
         for (name, value) in variables {
-            let name = name.to_string_lossy();
-            if !name.starts_with(VARIABLE_PREFIX) {
-                continue;
-            }
             match value.to_str() {
                 Some(value) => sources.push(Source {
                     kind: SourceKind::Environment,
@@ -179,12 +209,42 @@ impl Flag {
     }
 }
 
+impl Given<'_> {
+    /// Where the value stands in its source.
+    fn span(&self) -> Range<usize> {
+        let span = self.value.span();
+        span.start + self.offset..span.end + self.offset
+    }
+}
+
+/// The value, or all that is wrong with it or with its place.
+fn check(given: &Given<'_>, settings: &Settings) -> Result<Value, Vec<Mistake>> {
+    let Given { place, name, value, offset } = given;
+    let key = place.key;
+    if let Some(table) = place.table {
+        let tables = settings.tables(key.section()).len();
+        if table > tables {
+            let heading = key::heading(key.section());
+            let title = format!("there are {tables} sections {heading}, so none is number {table}");
+            let label = format!("they count from 0, so the next one is {tables}");
+            return Err(vec![Mistake::new(name.clone(), title, label)]);
+        }
+    }
+    if let Some(entry) = &place.entry {
+        value::check_entry_name(key, entry, name.clone()).map_err(|mistake| vec![mistake])?;
+    }
+    let shifted = |mistakes: Vec<Mistake>| {
+        mistakes.into_iter().map(|mistake| mistake.shifted(*offset)).collect()
+    };
+    value::check(key, value).map_err(shifted)
+}
+
 /// The keys that a source gives values to, and what in it is no key.
-fn read(source: &Source) -> (Vec<Given<'_>>, Vec<Mistake>) {
+fn read(source: &Source) -> Said<'_> {
     let text = source.text.as_str();
     let single = |read: Result<_, _>| match read {
-        Ok(given) => (vec![given], Vec::new()),
-        Err(mistake) => (Vec::new(), vec![mistake]),
+        Ok(given) => Said { given: vec![given], ..Said::default() },
+        Err(mistake) => Said { mistakes: vec![mistake], broken: true, ..Said::default() },
     };
     match source.kind {
         SourceKind::File(_) => file::read(text),
@@ -195,7 +255,7 @@ fn read(source: &Source) -> (Vec<Given<'_>>, Vec<Mistake>) {
         SourceKind::Flag(Some(path)) => {
             let key = key::find(path).expect("a flag of its own is for a key of KEYS");
             let start = text.find(' ').map_or(text.len(), |space| space + 1);
-            single(assignment::given(key, text, start..text.len()))
+            single(assignment::given(key.into(), 0..start, text, start..text.len()))
         }
         SourceKind::Flag(None) => {
             let start = text.find(' ').map_or(0, |space| space + 1);
@@ -214,12 +274,16 @@ fn read(source: &Source) -> (Vec<Given<'_>>, Vec<Mistake>) {
 }
 
 /// What is allowed within one value, but probably not meant.
-fn doubt(value: &Value, given: &Spanned<DeValue<'_>>) -> Option<Mistake> {
+fn doubt(key: &Key, value: &Value, given: &Spanned<DeValue<'_>>) -> Option<Mistake> {
+    if *value == Value::Origins(Origins::Of(Vec::new())) {
+        let title = format!("no web page may do anything by `{}`", key.path);
+        return Some(Mistake::new(given.span(), title, "the list is empty"));
+    }
     let Value::Allow(prefixes) = value else {
         return None;
     };
     if prefixes.is_empty() {
-        let title = "nobody may connect to the queue";
+        let title = format!("nobody may connect by `{}`", key.path);
         return Some(Mistake::new(given.span(), title, "the list is empty"));
     }
     let loose = |prefix: &&ipnet::IpNet| prefix.addr() != prefix.network();
@@ -246,6 +310,27 @@ fn contradictions(settings: &Settings, config: &Config) -> Vec<Problem> {
         note(
             format!("`queue.sync_interval_ms` ({}) has no effect: sync is {sync}", interval.origin),
             "it counts with sync = \"interval\"",
+        );
+    }
+    let http = &config.http;
+    if http.listen.is_empty() {
+        for section in ["http.respond", "http.files"] {
+            let tables = settings.tables(section);
+            if let Some(table) = tables.first() {
+                let heading = key::heading(section);
+                note(
+                    format!("`{heading}` ({}) has no effect: HTTP is off", table.origin),
+                    "it counts with an address in http.listen, such as \"127.0.0.1:8080\"",
+                );
+            }
+        }
+    } else if ["http.respond", "http.files"].iter().all(|path| settings.tables(path).is_empty()) {
+        note(
+            format!(
+                "HTTP listens ({}), but has nothing to answer",
+                settings.get("http.listen").origin
+            ),
+            "write a [[http.respond]] or a [[http.files]]",
         );
     }
     let per_address = settings.get("limits.connections_per_address_max");

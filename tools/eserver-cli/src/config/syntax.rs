@@ -120,7 +120,7 @@ fn unquoted(text: &str, line: Range<usize>, error_start: usize) -> Option<Mistak
     }
     let is_text = !bare.contains(['"', '\'', '[', ']', '{', '}', '=']);
     let is_number =
-        key::KEYS.iter().any(|key| key.name() == name && matches!(key.kind, Kind::Integer { .. }));
+        key::all().any(|key| key.name() == name && matches!(key.kind, Kind::Integer { .. }));
     if !is_text || is_number {
         return None;
     }

@@ -1,5 +1,9 @@
 //! Whole configurations: what is read, what is shown, and where it came from.
 
+mod drains;
+mod http;
+mod origins;
+
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -74,13 +78,22 @@ fn an_empty_file_means_the_defaults() {
     assert_eq!(config.queue.names, ["sql", "img"]);
     assert_eq!(config.queue.length_max, 1_000_000);
     assert_eq!((config.queue.full, config.queue.sync), (Full::Reject, Sync::Always));
-    assert_eq!(config.limits.connections_max, 1_000_000);
+    assert_eq!(config.limits.connections_max, 1_010_000);
     assert_eq!(config.limits.connections_per_address_max, 20_000);
     assert_eq!(config.limits.request_head_timeout, Duration::from_secs(10));
     assert_eq!(config.limits.idle_timeout, Duration::from_secs(3600));
     assert_eq!(config.limits.outbox_bytes_max, 262_144);
+    // What is said here is what the engine does by itself.
+    let (limits, engine) = (&config.limits, eserver::Limits::default());
+    assert_eq!(limits.request_body_timeout, engine.request_body_timeout);
+    assert_eq!(limits.request_body_bytes_per_s_min, engine.request_body_bytes_per_s_min);
+    assert_eq!(limits.write_timeout, engine.write_timeout);
+    assert_eq!(limits.linger_timeout, engine.linger_timeout);
+    assert_eq!(limits.linger_bytes_max, engine.linger_bytes_max);
     assert_eq!(config.log.level.to_string(), "info");
     assert_eq!(config.log.format, LogFormat::Auto);
+    assert!(config.drains.is_empty(), "a queue is just a queue");
+    assert!(config.http.listen.is_empty(), "HTTP is off");
 }
 
 #[test]
@@ -102,8 +115,13 @@ sync_interval_ms = 250
 connections_max = 5
 connections_per_address_max = 4
 request_head_timeout_s = 3
+request_body_timeout_s = 4
+request_body_bytes_per_s_min = 5
 idle_timeout_s = 2
 outbox_bytes_max = 1_024
+write_timeout_s = 6
+linger_timeout_s = 7
+linger_bytes_max = 0
 [log]
 level = "warn,eserver=trace"
 format = "json"
@@ -119,7 +137,21 @@ format = "json"
     assert_eq!(config.queue.length_max, 16);
     assert_eq!(config.queue.full, Full::OverwriteOldest);
     assert_eq!(config.queue.sync, Sync::Interval(Duration::from_millis(250)));
-    assert_eq!(config.limits.outbox_bytes_max, 1024);
+    assert_eq!(
+        config.limits,
+        LimitsConfig {
+            connections_max: 5,
+            connections_per_address_max: 4,
+            request_head_timeout: Duration::from_secs(3),
+            request_body_timeout: Duration::from_secs(4),
+            request_body_bytes_per_s_min: 5,
+            idle_timeout: Duration::from_secs(2),
+            outbox_bytes_max: 1024,
+            write_timeout: Duration::from_secs(6),
+            linger_timeout: Duration::from_secs(7),
+            linger_bytes_max: 0,
+        }
+    );
     assert_eq!(config.log.format, LogFormat::Json);
 }
 
@@ -204,6 +236,12 @@ error: `queue.full` cannot be "drop"
 3 | full = "drop"
   |        ^^^^^^ expected "reject" or "overwrite-oldest"
 
+error: the environment variable ESERVER__QUEU__SYNC names no key
+--> environment:1:1
+ |
+ | ESERVER__QUEU__SYNC=never
+ | ^^^^^^^^^^^^^^^^^^^ did you mean ESERVER__QUEUE__SYNC?
+
 error: `queue.listen` takes an IP address and a port
 --> environment:1:24
  |
@@ -211,12 +249,6 @@ error: `queue.listen` takes an IP address and a port
  |                        ^^^^^^^^^^^^ a host name; names are not looked up here
  |
  = help: write "127.0.0.1:80", "[::1]:80", or both in a list
-
-error: the environment variable ESERVER__QUEU__SYNC names no key
---> environment:1:1
- |
- | ESERVER__QUEU__SYNC=never
- | ^^^^^^^^^^^^^^^^^^^ did you mean ESERVER__QUEUE__SYNC?
 
 error: `queue.sync` cannot be "sometimes"
 --> command line:1:18
@@ -238,7 +270,7 @@ error: unknown key `limits`
  | --set limits=3
  |       ^^^^^^ no such key
  |
- = help: [limits] is a section, its keys are limits.connections_max, limits.connections_per_address_max, limits.request_head_timeout_s, limits.idle_timeout_s, limits.outbox_bytes_max
+ = help: [limits] is a section, its keys are limits.connections_max, limits.connections_per_address_max, limits.request_head_timeout_s, limits.request_body_timeout_s, limits.request_body_bytes_per_s_min, limits.idle_timeout_s, limits.outbox_bytes_max, limits.write_timeout_s, limits.linger_timeout_s, limits.linger_bytes_max
 
 error: `data_dir` is empty
 --> command line:1:12
@@ -260,7 +292,22 @@ fn a_key_is_found_where_it_was_meant() {
         ("[queue]\ncolor = 1", "unknown key `queue.color`", "no such key"),
         ("[queue]\nx.y = 1", "unknown key `queue.x`", "no such key"),
         ("[queues]\nlisten = 1", "unknown section [queues]", "did you mean [queue]?"),
-        ("[http]\nlisten = 1", "unknown section [http]", "no such section"),
+        ("[smtp]\nlisten = 1", "unknown section [smtp]", "no such section"),
+        ("[htpp]\nlisten = 1", "unknown section [htpp]", "did you mean [http]?"),
+        ("[[http.file]]\nroot = 1", "unknown section [http.file]", "did you mean [[http.files]]?"),
+        ("[[respond]]\npath = 1", "unknown section [respond]", "no such section"),
+        ("[http]\nroot = 1", "unknown key `http.root`", "`root` belongs in [[http.files]]"),
+        (
+            "[http.files]\nroot = 1",
+            "`http.files` is a section that repeats",
+            "write [[http.files]]",
+        ),
+        ("[http]\nfiles = 1", "`http.files` is a section that repeats", "write [[http.files]] on"),
+        ("[drian]\nurl = 1", "unknown section [drian]", "did you mean [[drain]]?"),
+        ("url = 1", "unknown key `url`", "`url` belongs in [[drain]]"),
+        ("drain = 1", "`drain` is a section that repeats", "write [[drain]] on a line"),
+        ("drain = [1]", "`drain` is a section that repeats", "write [[drain]] on a line"),
+        ("[drain]\nurl = 1", "`drain` is a section that repeats", "write [[drain]] on a line"),
         ("queue = 1", "`queue` is a section, not a value", "write [queue] on a line"),
         ("[[queue]]\nfull = 1", "`queue` is a section, not a value", "write [queue] on a line"),
         ("[queue.listen]\na = 1", "`queue.listen` cannot be a table", "expected an address"),
@@ -383,17 +430,19 @@ fn one_slip_in_the_syntax_is_one_error() {
 #[test]
 fn a_file_cut_anywhere_or_with_any_byte_changed_never_panics() {
     let text = "data_dir = \"ä\"\n[queue]\nlisten = [\"[::1]:1\", '127.0.0.1:0']\nallow = []\n\
-                names = [\n  \"a\", # one\n  \"b\"]\nlength_max = 1_000\n[[log]]\nx = {a = 1}\n";
+                names = [\n  \"a\", # one\n  \"b\"]\nlength_max = 1_000\n[[log]]\nx = {a = 1}\n\
+                [[http.files]]\nprefix = \"ü\"\n[[drain]]\nurl = \"a://b:ü@d\"\nraw_sql = 1\n[drain.statements]\na = \"?\"\n";
     let load = |text: &str| {
-        let (given, mistakes) = super::file::read(text);
-        for one in &given {
-            let _ = value::check(one.key, &one.value);
+        let said = super::file::read(text);
+        for one in &said.given {
+            let _ = value::check(one.place.key, &one.value);
         }
         let source = source::Source {
             kind: source::SourceKind::File("f".to_owned()),
             text: text.to_owned(),
         };
-        let problems = mistakes.into_iter().map(|one| problem::Problem::error(0, one)).collect();
+        let mistakes = said.mistakes.into_iter();
+        let problems = mistakes.map(|one| problem::Problem::error(0, one)).collect();
         Problems::new(vec![source], problems).to_string()
     };
     for (cut, _) in text.char_indices() {
@@ -417,8 +466,10 @@ fn what_is_probably_not_meant_is_a_note() {
     assert!(note.contains("it is above connections_max"), "{note}");
     let note = notes("[queue]\nallow = [\"10.0.0.5/8\"]\n");
     assert!(note.contains("^ all of 10.0.0.0/8 is let in, not only 10.0.0.5"), "{note}");
-    let note = notes("[queue]\nallow = []\n");
-    assert!(note.contains("nobody may connect"), "{note}");
+    for section in ["queue", "http"] {
+        let note = notes(&format!("[{section}]\nallow = []\n"));
+        assert!(note.contains(&format!("nobody may connect by `{section}.allow`")), "{note}");
+    }
     assert_eq!(notes("[limits]\nconnections_max = 5\n"), "", "a default is nobody's mistake");
 }
 

@@ -180,6 +180,9 @@ impl<'a> Batch<'a> {
             writeln!(out, "{id}")?;
         }
         out.flush()?;
+        if let Some(error) = reply["error"].as_str() {
+            bail!("the server stored no more than that: {error}");
+        }
         Ok(())
     }
 }

@@ -100,12 +100,14 @@ mod tests {
     fn queues_stand_side_by_side() {
         let reply = json!({"queues": {
             "default": {"ready": 1200, "totals": {"put": 1300}},
-            "sql": {"ready": 0, "oldest_ms": null},
+            "sql": {"ready": 0, "oldest_ms": null, "drain": {"state": "running", "applied": 7}},
         }});
-        let expected = "            default  sql
-ready          1200    0
-totals.put     1300    -
-oldest_ms         -    -
+        let expected = "               default      sql
+ready             1200        0
+totals.put        1300        -
+oldest_ms            -        -
+drain.state          -  running
+drain.applied        -        7
 ";
         assert_eq!(table(&columns(None, &reply)), expected);
     }

@@ -6,6 +6,10 @@
 #![allow(dead_code, reason = "each test file uses its own part of this")]
 
 pub(crate) mod client;
+pub(crate) mod corpus;
+pub(crate) mod database;
+pub(crate) mod http;
+pub(crate) mod listener;
 pub(crate) mod load;
 pub(crate) mod mounts;
 pub(crate) mod program;

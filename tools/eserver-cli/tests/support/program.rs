@@ -91,6 +91,11 @@ impl Background {
         assert!(exit.is_none(), "{} ended with {exit:?}: {}", self.name, self.text());
     }
 
+    /// Everything on stdout so far.
+    pub(crate) fn stdout(&self) -> String {
+        self.output[0].text()
+    }
+
     fn text(&self) -> String {
         self.output.iter().map(Transcript::last_lines).collect()
     }

@@ -10,6 +10,7 @@ use nix::unistd::Pid;
 use tempfile::TempDir;
 
 use super::client::Client;
+use super::http::HttpClient;
 use super::program::Transcript;
 use super::{PATIENCE, eventually, within};
 
@@ -25,17 +26,22 @@ pub(crate) struct Setup {
     wrapper: Vec<String>,
     data_dir: Option<PathBuf>,
     config: Option<PathBuf>,
+    /// What is written into a configuration file of the server's own.
+    text: Option<String>,
     settings: Vec<String>,
 }
 
 impl Setup {
-    /// The defaults, on a free port and a new data directory.
+    /// The defaults, on free ports and a new data directory.
     pub(crate) fn new() -> Self {
         Self {
             wrapper: Vec::new(),
             data_dir: None,
             config: None,
-            settings: vec!["queue.listen=127.0.0.1:0".to_owned()],
+            text: None,
+            settings: ["queue", "comet", "admin"]
+                .map(|service| format!("{service}.listen=127.0.0.1:0"))
+                .to_vec(),
         }
     }
 
@@ -54,6 +60,12 @@ impl Setup {
     /// `--config FILE`.
     pub(crate) fn config(mut self, file: &Path) -> Self {
         self.config = Some(file.to_owned());
+        self
+    }
+
+    /// `--config` with a file of its own that holds this; paths in it start beside the file.
+    pub(crate) fn text(mut self, text: impl Into<String>) -> Self {
+        self.text = Some(text.into());
         self
     }
 
@@ -97,7 +109,11 @@ impl Setup {
             None => Command::new(binary()),
         };
         command.arg("serve").arg("--data-dir").arg(&data_dir);
-        if let Some(file) = &self.config {
+        let own_file = directory.path().join("eserver.toml");
+        if let Some(text) = &self.text {
+            std::fs::write(&own_file, text).expect("our own directory");
+        }
+        if let Some(file) = self.config.or(self.text.map(|_| own_file)) {
             command.arg("--config").arg(file);
         }
         for setting in &self.settings {
@@ -147,7 +163,7 @@ impl Server {
     fn wait_for_address(&mut self) -> SocketAddr {
         let found = within(PATIENCE, || {
             let exited = self.has_exited();
-            match listening_address(&self.stdout.text()) {
+            match listening_address("queue ", &self.stdout.text()) {
                 Some(address) => Some(Ok(address)),
                 None => exited.then_some(Err(())),
             }
@@ -162,6 +178,38 @@ impl Server {
     /// Where the queue listens.
     pub(crate) fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Where HTTP listens.
+    pub(crate) fn http_address(&self) -> SocketAddr {
+        eventually("the server says where HTTP listens", || {
+            listening_address("http ", &self.stdout.text())
+        })
+    }
+
+    /// Where the public port of channels is.
+    pub(crate) fn public_address(&self) -> SocketAddr {
+        eventually("the server says where its public port is", || {
+            listening_address("public ", &self.stdout.text())
+        })
+    }
+
+    /// Where the admin port is.
+    pub(crate) fn admin_address(&self) -> SocketAddr {
+        eventually("the server says where its admin port is", || {
+            listening_address("admin ", &self.stdout.text())
+        })
+    }
+
+    /// A new connection by HTTP.
+    pub(crate) fn http_client(&self) -> HttpClient {
+        HttpClient::connect(self.http_address())
+    }
+
+    /// Replaces the configuration file of [`Setup::text`].
+    pub(crate) fn rewrite(&self, text: &str) {
+        std::fs::write(self._directory.path().join("eserver.toml"), text)
+            .expect("our own directory");
     }
 
     /// Where its messages lie.
@@ -228,15 +276,39 @@ impl Server {
 
     /// Resident memory in bytes.
     pub(crate) fn resident_bytes(&self) -> u64 {
+        self.status_bytes("VmRSS:")
+    }
+
+    /// The most resident memory since the last [`Server::forget_peak`], in bytes.
+    pub(crate) fn peak_bytes(&self) -> u64 {
+        self.status_bytes("VmHWM:")
+    }
+
+    /// Lets [`Server::peak_bytes`] start again from what is resident now.
+    pub(crate) fn forget_peak(&self) {
+        let path = format!("/proc/{}/clear_refs", self.child.id());
+        std::fs::write(path, "5").expect("our own child");
+    }
+
+    fn status_bytes(&self, name: &str) -> u64 {
         let path = format!("/proc/{}/status", self.child.id());
         let status = std::fs::read_to_string(&path).expect("the server runs");
         let kibibytes: u64 = status
             .lines()
-            .find_map(|line| line.strip_prefix("VmRSS:"))
+            .find_map(|line| line.strip_prefix(name))
             .and_then(|rest| rest.split_whitespace().next())
             .and_then(|number| number.parse().ok())
-            .unwrap_or_else(|| panic!("no VmRSS in {path}"));
+            .unwrap_or_else(|| panic!("no {name} in {path}"));
         kibibytes * 1024
+    }
+
+    /// Descriptors it has open, summed over its threads: a shard may have a table of its own.
+    pub(crate) fn descriptors(&self) -> usize {
+        std::fs::read_dir(format!("/proc/{}/task", self.child.id()))
+            .expect("the server runs")
+            .filter_map(|task| std::fs::read_dir(task.ok()?.path().join("fd")).ok())
+            .map(Iterator::count)
+            .sum()
     }
 
     /// Processor time of all its threads so far.
@@ -282,10 +354,11 @@ impl Drop for Server {
     }
 }
 
-/// The address in the line `queue     listening on 127.0.0.1:8888 …`.
-fn listening_address(stdout: &str) -> Option<SocketAddr> {
-    let line = stdout.lines().find(|line| line.starts_with("queue "))?;
+/// The address in the first line `queue     listening on 127.0.0.1:8888 …`, or that of another
+/// service. A line that has not come to its end has none.
+fn listening_address(service: &str, stdout: &str) -> Option<SocketAddr> {
+    let line = stdout.lines().find(|line| line.starts_with(service))?;
     let (_, rest) = line.split_once("listening on ")?;
-    let word = rest.split_whitespace().next()?;
+    let (word, _) = rest.split_once(' ')?;
     word.trim_end_matches([',', ';', '.']).parse().ok()
 }

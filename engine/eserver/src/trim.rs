@@ -1,0 +1,90 @@
+//! [`Trim`]: gives memory back to the system when a crowd has left.
+//!
+//! glibc keeps what was freed in the midst of its heaps: after a hundred thousand subscribers had left,
+//! 67 MB stayed resident of which nothing was in use. Another allocator, mimalloc, kept seven times as
+//! much, one heap for each thread. So the usual one is asked to trim itself, on a thread that may
+//! wait. This is the one file with `unsafe` code.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::census::Census;
+
+/// A list that is filled and emptied again and again keeps room for so many; what a crowd made it
+/// grow by is given back.
+pub(crate) const KEPT_MAX: usize = 1024;
+
+/// How often it is looked whether many have left.
+const LOOK_EVERY: Duration = Duration::from_secs(5);
+
+/// So many connections are a crowd: together with what stands behind them, about as many megabytes
+/// as thousands.
+const CROWD: usize = 2_000;
+
+/// For so many looks after a crowd has left memory is given back: what it had, such as its channels,
+/// goes after its connections.
+const LOOKS: u32 = 12;
+
+/// Gives memory back when a crowd has left.
+#[derive(Debug, Default)]
+pub(crate) struct Trim {
+    /// The most connections since memory was given back.
+    most: usize,
+    looks_left: u32,
+}
+
+impl Trim {
+    /// Looks from time to time, for as long as the runtime lives.
+    pub(crate) async fn run(census: Arc<Census>) {
+        let mut trim = Trim::default();
+        loop {
+            tokio::time::sleep(LOOK_EVERY).await;
+            if trim.is_due(census.total()) {
+                // The heaps are locked one by one while it goes through them.
+                let _ = tokio::task::spawn_blocking(give_back).await;
+            }
+        }
+    }
+
+    /// Whether to give memory back, with so many connections now.
+    fn is_due(&mut self, connections: usize) -> bool {
+        self.most = self.most.max(connections);
+        if self.most >= CROWD && connections <= self.most / 2 {
+            self.most = connections;
+            self.looks_left = LOOKS;
+        }
+        self.looks_left = self.looks_left.saturating_sub(1);
+        self.looks_left > 0
+    }
+}
+
+/// Gives back what the allocator keeps and nobody uses.
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+#[allow(unsafe_code)]
+fn give_back() {
+    // SAFETY: malloc_trim(3) takes any number, and may be called by any thread at any time.
+    unsafe {
+        libc::malloc_trim(0);
+    }
+}
+
+/// Other allocators are left to themselves.
+#[cfg(not(all(target_os = "linux", target_env = "gnu")))]
+fn give_back() {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_is_due_for_a_while_after_a_crowd_has_left() {
+        let mut trim = Trim::default();
+        assert!([0, 10, 1999, 0].into_iter().all(|connections| !trim.is_due(connections)));
+        assert!([5000, 2600].into_iter().all(|connections| !trim.is_due(connections)));
+        let due = (0..20).filter(|_| trim.is_due(2400)).count();
+        assert_eq!(due, LOOKS as usize - 1);
+        // The next half of them.
+        assert!(trim.is_due(1000));
+        give_back();
+    }
+}
