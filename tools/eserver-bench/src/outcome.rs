@@ -30,7 +30,8 @@ pub struct Outcome {
     /// How long was measured.
     pub elapsed: Duration,
     /// Nanoseconds from the write of a burst (from connecting, when every burst has its own
-    /// connection) to its last answer, once for each request.
+    /// connection) to its last answer, once for each request of the bursts whose last answer came
+    /// during [`Self::elapsed`].
     pub latency: Histogram<u64>,
     /// CPU time of this process during [`Self::elapsed`].
     pub client_cpu: Duration,

@@ -73,6 +73,16 @@ impl Server {
         Self { address, answered, accepted, is_stopping, acceptor: Some(acceptor) }
     }
 
+    /// Requires that `count` requests were answered. The server counts an answer when it has written
+    /// it, which may be after it was read; so this waits for the last of them.
+    fn expect_answered(&self, count: u64) {
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while self.answered.load(Ordering::SeqCst) < count && Instant::now() < deadline {
+            thread::yield_now();
+        }
+        assert_eq!(self.answered.load(Ordering::SeqCst), count);
+    }
+
     fn plan(&self) -> Plan {
         Plan { open_timeout: Duration::from_secs(20), ..Plan::new(self.address) }
     }
@@ -160,7 +170,7 @@ fn a_number_of_requests_is_met_exactly() {
         // Every connection has opened with one burst on top.
         let opening = connections as u64 * u64::from(pipeline);
         assert_eq!(outcome.answered, count + opening);
-        assert_eq!(server.answered.load(Ordering::SeqCst), count + opening);
+        server.expect_answered(count + opening);
         assert_eq!(server.accepted.load(Ordering::SeqCst), connections as u64);
     }
 }
@@ -177,7 +187,7 @@ fn a_connection_per_burst_is_a_connection_per_burst() {
     });
     assert_eq!(outcome.errors.first, None);
     assert_eq!((outcome.operations, outcome.answered), (300, 300));
-    assert_eq!(server.answered.load(Ordering::SeqCst), 300);
+    server.expect_answered(300);
     assert_eq!(server.accepted.load(Ordering::SeqCst), 300);
 }
 
@@ -194,13 +204,9 @@ fn a_run_of_time_loses_no_answer() {
     });
     assert_eq!(outcome.errors.first, None);
     assert!(outcome.operations > 0 && outcome.operations < outcome.answered);
-    assert_eq!(outcome.latency.len(), outcome.operations);
-    // The server counts an answer when it has written it, which may be after it was read.
-    let deadline = Instant::now() + Duration::from_secs(20);
-    while server.answered.load(Ordering::SeqCst) < outcome.answered && Instant::now() < deadline {
-        std::thread::yield_now();
-    }
-    assert_eq!(server.answered.load(Ordering::SeqCst), outcome.answered);
+    // Of the bursts that were answered in part when measuring began and ended, each is timed or not.
+    assert!(outcome.latency.len().abs_diff(outcome.operations) <= 5 * 2 * 2);
+    server.expect_answered(outcome.answered);
     assert!(outcome.elapsed >= measured);
     assert!(outcome.latency_us(0.5) <= outcome.latency_us(0.99));
     assert!(outcome.latency_us(0.99) <= outcome.latency_us(1.0));
@@ -255,11 +261,8 @@ fn silence_ends_in_time() {
     });
     assert!(outcome.errors.timeout > 6, "{}", outcome.errors);
     assert!(outcome.errors.first.as_ref().unwrap().contains("were due"));
-    assert_eq!(
-        outcome.answered,
-        server.answered.load(Ordering::SeqCst),
-        "what was answered before is counted"
-    );
+    // What was answered before is counted.
+    server.expect_answered(outcome.answered);
     assert!(start.elapsed() < Duration::from_secs(60));
 }
 
@@ -285,7 +288,7 @@ fn a_deadline_that_comes_first_is_an_error() {
         ..server.plan()
     });
     assert_eq!((outcome.errors.timeout, outcome.errors.total()), (1, 1));
-    assert_eq!(outcome.answered, server.answered.load(Ordering::SeqCst));
+    server.expect_answered(outcome.answered);
 }
 
 #[test]
@@ -320,5 +323,5 @@ fn bursts_larger_than_socket_buffers_go_out_whole() {
     .unwrap();
     assert_eq!(outcome.errors.unexpected, 384, "{}", outcome.errors);
     assert_eq!(outcome.errors.total(), 384);
-    assert_eq!(server.answered.load(Ordering::SeqCst), 384);
+    server.expect_answered(384);
 }
