@@ -40,6 +40,8 @@ impl std::fmt::Display for Refusal {
 
 pub(crate) struct Census {
     total: AtomicUsize,
+    /// The most since that was asked.
+    most: AtomicUsize,
     hasher: DefaultHashBuilder,
     stripes: [Mutex<HashMap<IpAddr, usize>>; STRIPES],
 }
@@ -48,6 +50,7 @@ impl Census {
     pub(crate) fn new() -> Self {
         Census {
             total: AtomicUsize::new(0),
+            most: AtomicUsize::new(0),
             hasher: DefaultHashBuilder::default(),
             stripes: std::array::from_fn(|_| Mutex::new(HashMap::new())),
         }
@@ -56,6 +59,12 @@ impl Census {
     /// How many are counted in now.
     pub(crate) fn total(&self) -> usize {
         self.total.load(Ordering::Relaxed)
+    }
+
+    /// How many have been counted in at once since this was last asked, at most.
+    pub(crate) fn take_most(&self) -> usize {
+        let most = self.most.swap(0, Ordering::Relaxed);
+        most.max(self.total())
     }
 
     /// Counts a newcomer in, or says why not.
@@ -77,6 +86,11 @@ impl Census {
             return Err(Refusal::AddressFull(per_address_max));
         }
         *stripe.entry(address).or_insert(0) += 1;
+        drop(stripe);
+        let total = self.total();
+        if self.most.load(Ordering::Relaxed) < total {
+            self.most.fetch_max(total, Ordering::Relaxed);
+        }
         Ok(())
     }
 
@@ -129,6 +143,7 @@ mod tests {
             census.leave(address);
         }
         assert_eq!(census.total(), 0);
+        assert_eq!([census.take_most(), census.take_most()], [3, 0]);
         assert!(census.stripes.iter().all(|stripe| stripe.lock().unwrap().is_empty()));
     }
 

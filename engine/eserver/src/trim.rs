@@ -39,16 +39,17 @@ impl Trim {
         let mut trim = Trim::default();
         loop {
             tokio::time::sleep(LOOK_EVERY).await;
-            if trim.is_due(census.total()) {
+            if trim.is_due(census.take_most(), census.total()) {
                 // The heaps are locked one by one while it goes through them.
                 let _ = tokio::task::spawn_blocking(give_back).await;
             }
         }
     }
 
-    /// Whether to give memory back, with so many connections now.
-    fn is_due(&mut self, connections: usize) -> bool {
-        self.most = self.most.max(connections);
+    /// Whether to give memory back, with so many connections now, and at most so many since the last
+    /// look: a crowd may come and go between two.
+    fn is_due(&mut self, most: usize, connections: usize) -> bool {
+        self.most = self.most.max(most);
         if self.most >= CROWD && connections <= self.most / 2 {
             self.most = connections;
             self.looks_left = LOOKS;
@@ -79,12 +80,16 @@ mod tests {
     #[test]
     fn it_is_due_for_a_while_after_a_crowd_has_left() {
         let mut trim = Trim::default();
-        assert!([0, 10, 1999, 0].into_iter().all(|connections| !trim.is_due(connections)));
-        assert!([5000, 2600].into_iter().all(|connections| !trim.is_due(connections)));
-        let due = (0..20).filter(|_| trim.is_due(2400)).count();
+        assert!([0, 10, 1999, 0].into_iter().all(|connections| !trim.is_due(1999, connections)));
+        assert!([5000, 2600].into_iter().all(|connections| !trim.is_due(5000, connections)));
+        let due = (0..20).filter(|_| trim.is_due(2600, 2400)).count();
         assert_eq!(due, LOOKS as usize - 1);
         // The next half of them.
-        assert!(trim.is_due(1000));
+        assert!(trim.is_due(2400, 1000));
+        let due = (0..20).filter(|_| trim.is_due(1000, 1000)).count();
+        assert_eq!(due, LOOKS as usize - 2);
+        // One between two looks.
+        assert!(trim.is_due(3000, 1000));
         give_back();
     }
 }

@@ -151,7 +151,7 @@ impl Teller {
     /// Who a connection's slot is about, if anybody.
     pub(crate) fn subscriber(&self, slot: u32) -> Option<SubscriberId> {
         match Slot::new(slot) {
-            Slot::Socket(number) => self.sockets.get(number)?.subscriber(),
+            Slot::Socket(number) => self.sockets.subscriber(number),
             Slot::Subscriber(id) => Some(id),
         }
     }
@@ -166,7 +166,7 @@ impl Teller {
         let Some(waiting_bytes) = conns.waiting_bytes(conn) else {
             // Its end is on its way here, and is what the subscriber ends by.
             match line {
-                Line::Socket(_, number) if ends => self.sockets.forget_subscriber(number),
+                Line::Socket(_, number) if ends => self.sockets.forget_subscriber(number, conn),
                 Line::Answer(_) | Line::Stream(_) if ends => {
                     self.forget_answer(id);
                     self.forgotten.push(id);
@@ -215,7 +215,7 @@ impl Teller {
                 let key = message_of(outgoing);
                 self.sockets.send(conn, number, key, text, conns);
                 if ends {
-                    self.sockets.forget_subscriber(number);
+                    self.sockets.forget_subscriber(number, conn);
                     Sockets::end(conn, outgoing.what, conns);
                 }
             }
@@ -275,7 +275,7 @@ impl Teller {
                 self.counters.slow.add(1);
                 self.forget_answer(id);
                 match line {
-                    Line::Socket(_, number) => self.sockets.forget_subscriber(number),
+                    Line::Socket(_, number) => self.sockets.forget_subscriber(number, conn),
                     Line::Answer(_) | Line::Stream(_) => conns.forget_slot(conn),
                 }
                 conns.close_slow_reader(conn);

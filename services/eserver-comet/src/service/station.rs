@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use eserver::{Conns, Post};
+use eserver::{ConnId, Conns, Post};
 
 use crate::channel_name::ChannelName;
 use crate::hub::{Broadcast, ChannelCount, Hub};
@@ -22,7 +22,7 @@ use crate::service::mail::{Bundle, Mail};
 use crate::service::question::{Outcome, Question};
 use crate::service::reporter::Reporter;
 use crate::service::right::Right;
-use crate::service::sockets::Socket;
+use crate::service::sockets::Sockets;
 use crate::service::watchers::{Watcher, Watchers};
 use crate::settings::Policies;
 use crate::shards::{ShardId, Shards};
@@ -191,8 +191,8 @@ impl Station {
     pub(crate) fn hang_up(&mut self, slot: u32, conns: &mut Conns<'_>) {
         match Slot::new(slot) {
             Slot::Socket(number) => {
-                if let Some(socket) = self.teller.sockets.get(number) {
-                    conns.close(socket.conn);
+                if let Some(conn) = self.socket_conn(number) {
+                    conns.close(conn);
                 }
             }
             Slot::Subscriber(id) => {
@@ -219,17 +219,20 @@ impl Station {
         self.turn_ended(conns);
     }
 
-    /// Takes a WebSocket in; its number.
-    pub(crate) fn open_socket(&mut self, socket: Socket) -> u32 {
-        self.teller.sockets.insert(socket)
+    pub(crate) fn sockets(&self) -> &Sockets {
+        &self.teller.sockets
     }
 
-    pub(crate) fn socket(&self, number: u32) -> Option<&Socket> {
-        self.teller.sockets.get(number)
+    pub(crate) fn sockets_mut(&mut self) -> &mut Sockets {
+        &mut self.teller.sockets
     }
 
-    pub(crate) fn socket_mut(&mut self, number: u32) -> Option<&mut Socket> {
-        self.teller.sockets.get_mut(number)
+    /// The connection of a WebSocket.
+    pub(crate) fn socket_conn(&self, number: u32) -> Option<ConnId> {
+        match self.sockets().subscriber(number) {
+            Some(id) => self.room.handle(id).map(Line::conn),
+            None => self.sockets().conn(number),
+        }
     }
 
     /// Subscribes a WebSocket that is on no channel.
@@ -243,9 +246,7 @@ impl Station {
         self.settle(now, conns);
         let id = self.room.subscribe(now, subscription, &mut self.letters)?;
         // Before anything is told: what ends it takes this back.
-        if let Some(socket) = self.teller.sockets.get_mut(number) {
-            socket.set_subscriber(Some(id));
-        }
+        self.teller.sockets.set_subscriber(number, id);
         if conns.is_draining() {
             self.dismissal = Some(0);
         }
@@ -264,8 +265,8 @@ impl Station {
         conns: &mut Conns<'_>,
     ) -> Result<(), SubscribeError> {
         let now = self.now();
-        let socket = self.teller.sockets.get(number).ok_or(SubscribeError::UnknownSubscriber)?;
-        let (conn, subscriber) = (socket.conn, socket.subscriber());
+        let conn = self.socket_conn(number).ok_or(SubscribeError::UnknownSubscriber)?;
+        let subscriber = self.sockets().subscriber(number);
         let expanded = subscriber.and_then(|id| self.room.expand(now, id));
         let Some(id) = expanded else {
             let subscription = Subscription {
@@ -279,9 +280,7 @@ impl Station {
             };
             return self.subscribe_socket(number, subscription, conns);
         };
-        if let Some(socket) = self.teller.sockets.get_mut(number) {
-            socket.set_subscriber(Some(id));
-        }
+        self.teller.sockets.set_subscriber(number, id);
         let ends_at = right.ends_at(now);
         self.room.add(id, channel, start, &access, ends_at, &mut self.letters)?;
         self.settle(now, conns);
@@ -296,11 +295,9 @@ impl Station {
         conns: &mut Conns<'_>,
     ) -> bool {
         let now = self.now();
-        let subscriber = self.teller.sockets.get(number).and_then(Socket::subscriber);
+        let subscriber = self.sockets().subscriber(number);
         let Some(id) = subscriber.and_then(|id| self.room.expand(now, id)) else { return false };
-        if let Some(socket) = self.teller.sockets.get_mut(number) {
-            socket.set_subscriber(Some(id));
-        }
+        self.teller.sockets.set_subscriber(number, id);
         let had_it = self.room.remove(id, channel, &mut self.letters);
         self.settle(now, conns);
         had_it

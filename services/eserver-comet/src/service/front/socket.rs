@@ -22,7 +22,6 @@ use crate::service::front::modern::{Wanted, read_cursor};
 use crate::service::line::{Line, Slot};
 use crate::service::question::{Outcome, Question};
 use crate::service::right::{NoRight, Right};
-use crate::service::sockets::Socket;
 use crate::service::station::Station;
 use crate::transport::Transport;
 
@@ -88,8 +87,9 @@ impl Front {
             Err(answer) => return answer.give_to(asker, call),
         };
         let deflate = handshake.deflate && self.station.borrow().policies().settings().deflate;
-        let socket = Socket::new(call.conn_id(), &right, deflate);
-        let number = self.station.borrow_mut().open_socket(socket);
+        let mut station = self.station.borrow_mut();
+        let number = station.sockets_mut().insert(call.conn_id(), &right, deflate);
+        drop(station);
         // The first things it is told come behind the answer.
         self.opening.push((number, wanted.into_owned(), right));
         call.upgrade(Slot::Socket(number).get(), PROTOCOL, |response| {
@@ -109,7 +109,7 @@ impl Front {
             let access = wanted.access(&station, &right);
             let (Ok(channels), Ok(access)) = (starts, access) else { continue };
             let Some(access) = access else { continue };
-            let Some(conn) = station.socket(number).map(|socket| socket.conn) else { continue };
+            let Some(conn) = station.socket_conn(number) else { continue };
             let subscription = Subscription {
                 handle: Line::Socket(conn, number),
                 transport: Transport::Socket,
@@ -163,13 +163,13 @@ impl Front {
             let mut station = self.station.borrow_mut();
             let message_bytes_max =
                 station.policies().settings().message_bytes_max.saturating_add(ORDER_BYTES_MAX);
-            let Some(socket) = station.socket_mut(number) else {
+            let deflate = station.sockets().deflate(number);
+            let rules = Rules { role: Role::Server, deflate, message_bytes_max };
+            // On loan, since what is read may have things sent through the station.
+            let Some(mut inbound) = station.sockets_mut().take_inbound(number) else {
                 conn.close_lingering();
                 return over;
             };
-            let rules = Rules { role: Role::Server, deflate: socket.deflate(), message_bytes_max };
-            // On loan, since what is read may have things sent through the station.
-            let mut inbound = socket.take_inbound();
             drop(station);
             let taken = inbound.take(rest, rules, scratch);
             let goes_on = match taken {
@@ -197,9 +197,7 @@ impl Front {
     }
 
     fn give_back(&mut self, number: u32, inbound: eserver_wire::ws::Inbound) {
-        if let Some(socket) = self.station.borrow_mut().socket_mut(number) {
-            socket.put_inbound(inbound);
-        }
+        self.station.borrow_mut().sockets_mut().put_inbound(number, inbound);
     }
 
     /// Does what came; whether the connection goes on.
@@ -375,8 +373,7 @@ impl Reply {
 
 /// By what right an order is given: by that of its own token, or else of the connection's.
 fn right_of(station: &Station, number: u32, order: &Order<'_>) -> Result<Right, NoRight> {
-    let held = station.socket(number).and_then(|socket| socket.right());
-    match (order.token.as_deref(), held) {
+    match (order.token.as_deref(), station.sockets().right(number)) {
         (None, Some(right)) => right.clone().still(),
         (token, _) => {
             let auth = station.policies().settings().auth;
