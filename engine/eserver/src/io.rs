@@ -100,6 +100,15 @@ impl Io {
         }
     }
 
+    /// Gives back what is kept to be used again, and is not in use.
+    pub(crate) fn trim(&mut self) {
+        self.slab.trim();
+        self.again.shrink_to_fit();
+        self.released.shrink_to_fit();
+        self.drained.shrink_to_fit();
+        self.run.shrink_to_fit();
+    }
+
     pub(crate) fn id(&self, (slot, generation): Key) -> ConnId {
         let generation = NonZeroU32::new(generation).expect("generations begin at 1");
         ConnId { slot, generation, shard: self.shard }

@@ -41,6 +41,8 @@ pub(crate) enum Letter {
     Close(ConnId),
     /// Use these limits and allow-lists from now on.
     Settings(Arc<Settings>),
+    /// A crowd has left: give back what is kept to be used again.
+    Trim,
     /// Stop accepting, finish what is in flight, then end.
     Shutdown,
     /// End now.
@@ -144,6 +146,11 @@ impl Mailbox {
         empty.shrink_to(KEPT_MAX);
         debug_assert!(empty.is_empty());
         std::mem::swap(&mut self.pile().letters, empty);
+    }
+
+    /// Gives back the room that nothing lies in.
+    pub(crate) fn trim(&self) {
+        self.pile().letters.shrink_to_fit();
     }
 
     /// Tells senders to wake the shard from now on; false when letters wait already.

@@ -376,7 +376,6 @@ impl Server {
             threads: Vec::new(),
             runtime: Some(runtime),
         };
-        running.runtime().spawn(Trim::run(Arc::clone(&running.census)));
         let makes: Vec<Make> = self.listening.into_iter().map(|listening| listening.make).collect();
         let mut polls = Vec::new();
         for _ in 0..shards + parking {
@@ -386,7 +385,9 @@ impl Server {
             running.mailboxes.push(Mailbox::new(waker, letters_max));
             polls.push(poll);
         }
-        let mailboxes = running.mailboxes.clone().into();
+        let mailboxes: Arc<[Mailbox]> = running.mailboxes.clone().into();
+        let trim = Trim::run(Arc::clone(&running.census), Arc::clone(&mailboxes));
+        running.runtime().spawn(trim);
         // The tables part while all wakers are there, and no connection and no listener is.
         let mut ways = Vec::new();
         for (nth, poll) in polls.drain(shards..).enumerate() {

@@ -79,6 +79,9 @@ pub trait Service: 'static {
         let _ = slot;
     }
 
+    /// A crowd has left: what is kept to be used again, and is not in use, is to be given back.
+    fn trim(&mut self) {}
+
     /// The server is ending: it waits until every request is answered to its end, and until the
     /// service has closed the connections that were [upgraded](Conn::upgrade). Those who would wait
     /// for long are to be answered, and streams to be ended, soon.

@@ -66,6 +66,8 @@ pub(crate) enum Parking {
 #[derive(PartialEq, Eq)]
 enum Course {
     On,
+    /// Once what is kept to be used again has been given back, at the turn's end.
+    Trim,
     Ended,
 }
 
@@ -138,9 +140,12 @@ impl Shard {
             self.pass_on();
             // Last, since a service may have answered its batch already.
             self.mailbox.take(&mut letters);
+            let mut trims = false;
             for letter in letters.drain(..) {
-                if self.open(letter) == Course::Ended {
-                    return self.end();
+                match self.open(letter) {
+                    Course::On => {}
+                    Course::Trim => trims = true,
+                    Course::Ended => return self.end(),
                 }
             }
             self.io.end_run();
@@ -152,6 +157,10 @@ impl Shard {
                 self.pass_on();
             }
             self.io.forget_last_kept();
+            if trims {
+                letters = Vec::new();
+                self.trim();
+            }
             if self.io.draining && self.io.slab.len() == 0 {
                 return self.end();
             }
@@ -622,10 +631,23 @@ impl Shard {
             }
             Letter::Close(id) => self.io.close_after_replies(id),
             Letter::Settings(settings) => self.io.settings = settings,
+            Letter::Trim => return Course::Trim,
             Letter::Shutdown => self.drain(),
             Letter::Stop => return Course::Ended,
         }
         Course::On
+    }
+
+    /// Gives back what is kept to be used again, and is not in use.
+    fn trim(&mut self) {
+        for service in &mut self.services {
+            service.trim();
+        }
+        self.io.trim();
+        self.mailbox.trim();
+        self.due = Vec::new();
+        self.leaving.shrink_to_fit();
+        self.accept_again.shrink_to_fit();
     }
 
     /// Stops accepting and lets go of everybody who waits for nothing. Newcomers that the kernel

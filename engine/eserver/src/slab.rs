@@ -109,6 +109,13 @@ impl<T> Slab<T> {
         Some(record)
     }
 
+    /// Gives back what an empty slab keeps.
+    pub(crate) fn trim(&mut self) {
+        if self.live == 0 {
+            (self.chunks, self.open) = (Vec::new(), Vec::new());
+        }
+    }
+
     /// The `(slot, generation)` of every record: for shutdown and tests, never per turn.
     pub(crate) fn keys(&self) -> Vec<(u32, u32)> {
         let mut keys = Vec::with_capacity(self.live);
@@ -179,6 +186,10 @@ mod tests {
         }
         let held = slab.chunks.iter().flatten().count();
         assert!(held <= 1, "{held} chunks are held by an empty slab");
+        slab.trim();
+        assert!(slab.chunks.is_empty());
+        let (slot, _) = slab.insert(|_, _| 1);
+        assert_eq!(slot, 0);
     }
 
     #[test]

@@ -3,12 +3,13 @@
 //! glibc keeps what was freed in the midst of its heaps: after a hundred thousand subscribers had left,
 //! 67 MB stayed resident of which nothing was in use. Another allocator, mimalloc, kept seven times as
 //! much, one heap for each thread. So the usual one is asked to trim itself, on a thread that may
-//! wait. This is the one file with `unsafe` code.
+//! wait, after the shards were asked to let go of what they keep to be used again. This is the one file with `unsafe` code.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::census::Census;
+use crate::mailbox::{Letter, Mailbox};
 
 /// A list that is filled and emptied again and again keeps room for so many; what a crowd made it
 /// grow by is given back.
@@ -25,6 +26,9 @@ const CROWD: usize = 2_000;
 /// goes after its connections.
 const LOOKS: u32 = 12;
 
+/// How long shards are given to give back what they keep.
+const SHARDS_TAKE: Duration = Duration::from_millis(500);
+
 /// Gives memory back when a crowd has left.
 #[derive(Debug, Default)]
 pub(crate) struct Trim {
@@ -35,11 +39,13 @@ pub(crate) struct Trim {
 
 impl Trim {
     /// Looks from time to time, for as long as the runtime lives.
-    pub(crate) async fn run(census: Arc<Census>) {
+    pub(crate) async fn run(census: Arc<Census>, mailboxes: Arc<[Mailbox]>) {
         let mut trim = Trim::default();
         loop {
             tokio::time::sleep(LOOK_EVERY).await;
             if trim.is_due(census.take_most(), census.total()) {
+                mailboxes.iter().for_each(|mailbox| mailbox.post(Letter::Trim));
+                tokio::time::sleep(SHARDS_TAKE).await;
                 // The heaps are locked one by one while it goes through them.
                 let _ = tokio::task::spawn_blocking(give_back).await;
             }

@@ -64,6 +64,12 @@ impl<T: Named> Directory<T> {
         records.remove(slot)
     }
 
+    /// Gives back what is kept to be used again, and is not in use. The index does that by itself.
+    pub(crate) fn trim(&mut self) {
+        self.names.trim();
+        self.records.trim();
+    }
+
     fn bytes(&self, slot: u32) -> &[u8] {
         self.names.bytes(self.records.at(slot).name())
     }

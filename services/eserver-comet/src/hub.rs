@@ -178,6 +178,12 @@ impl Hub {
         }
     }
 
+    /// Gives back what is kept to be used again, and is not in use.
+    pub fn trim(&mut self) {
+        self.channels.trim();
+        self.due = Vec::new();
+    }
+
     /// How many channels there are.
     #[must_use]
     pub fn channels(&self) -> usize {

@@ -52,6 +52,13 @@ impl Names {
         NameRef(NonZeroU32::MIN.saturating_add((class as u32) << SLOT_BITS | slot))
     }
 
+    /// Gives back what is kept for names of sizes that none has.
+    pub(crate) fn trim(&mut self) {
+        for class in self.classes.iter_mut().filter(|class| class.slots.len() == 0) {
+            *class = Class::default();
+        }
+    }
+
     pub(crate) fn bytes(&self, name: NameRef) -> &[u8] {
         let (class, slot) = (name.class(), name.slot());
         let size = (class + 1) * GRANULE_BYTES;
@@ -99,6 +106,9 @@ mod tests {
             assert_eq!(names.get(*reference), name);
         }
         names.remove(references[7]);
+        names.remove(references[5]);
+        names.trim();
+        assert_eq!(names.insert("it is"), references[5], "it is the only one of its size again");
         assert_eq!(names.insert("again"), references[7], "seven letters and five share a size");
     }
 }

@@ -134,6 +134,15 @@ impl<H: Copy> Room<H> {
         self.channels.records.len()
     }
 
+    /// Gives back what is kept to be used again, and is not in use.
+    pub fn trim(&mut self) {
+        self.channels.trim();
+        self.seats.trim();
+        self.groups.trim();
+        self.positions.shrink_to_fit();
+        (self.due, self.cursor) = (Vec::new(), String::new());
+    }
+
     /// Uses other settings from now on.
     pub fn reload(&mut self, policies: Arc<Policies>) {
         self.policies = policies;

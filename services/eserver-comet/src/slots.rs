@@ -146,6 +146,13 @@ impl<T> Slab<T> {
         self.get_mut(slot).expect("the holder of a slot gives it back before its record goes")
     }
 
+    /// Gives back what an empty slab keeps.
+    pub(crate) fn trim(&mut self) {
+        if self.len() == 0 {
+            *self = Slab::new();
+        }
+    }
+
     pub(crate) fn remove(&mut self, slot: u32) -> Option<T> {
         let (at, index) = split(slot);
         let record = self.chunks.get_mut(at)?.as_mut()?[index].take()?;
@@ -186,5 +193,8 @@ mod tests {
             slab.remove(slot);
         }
         assert!(slab.chunks.iter().flatten().count() <= 1);
+        slab.trim();
+        assert!(slab.chunks.is_empty());
+        assert_eq!(slab.insert(1), 0);
     }
 }

@@ -67,6 +67,9 @@ pub trait Application: 'static {
         let _ = slot;
     }
 
+    /// A crowd has left: what is kept to be used again, and is not in use, is to be given back.
+    fn trim(&mut self) {}
+
     /// The server is ending: it waits until every request is answered to its end, and until those
     /// connections are closed that were [upgraded](Call::upgrade), which is the application's to
     /// do. Those who would wait for long are to be answered, and streams to be ended, soon.

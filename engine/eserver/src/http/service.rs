@@ -398,6 +398,12 @@ impl<A: Application> Service for Http<A> {
         }
     }
 
+    fn trim(&mut self) {
+        self.unfinished.trim();
+        self.scratch = Vec::new();
+        self.application.trim();
+    }
+
     fn draining(&mut self, conns: &mut Conns<'_>) {
         self.application.draining(conns);
     }

@@ -104,6 +104,11 @@ impl Channels {
         self.directory.records.end()
     }
 
+    pub(crate) fn trim(&mut self) {
+        self.directory.trim();
+        self.extras.trim();
+    }
+
     pub(crate) fn find(&self, name: &str) -> Option<u32> {
         self.directory.find(name)
     }

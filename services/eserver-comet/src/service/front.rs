@@ -132,6 +132,12 @@ impl Application for Front {
         self.station.borrow_mut().release(slot);
     }
 
+    fn trim(&mut self) {
+        self.opening.shrink_to_fit();
+        self.scratch = Scratch::default();
+        self.station.borrow_mut().trim();
+    }
+
     fn draining(&mut self, conns: &mut Conns<'_>) {
         self.station.borrow_mut().drain(conns);
     }

@@ -117,6 +117,16 @@ impl Teller {
         }
     }
 
+    /// Gives back what is kept to be used again, and is not in use.
+    pub(crate) fn trim(&mut self) {
+        self.rendered = Rendered::default();
+        self.callbacks.shrink_to_fit();
+        self.origins.shrink_to_fit();
+        self.forgotten.shrink_to_fit();
+        self.sockets.trim();
+        (self.text, self.bytes) = (String::new(), Vec::new());
+    }
+
     /// A poll is to be answered with a call of this.
     pub(crate) fn call_back(&mut self, id: SubscriberId, callback: Callback<'_>) {
         self.callbacks.insert(id.get(), callback.as_str().into());

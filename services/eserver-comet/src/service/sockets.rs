@@ -84,6 +84,15 @@ impl Default for Sockets {
 }
 
 impl Sockets {
+    /// Gives back what is kept to be used again, and is not in use.
+    pub(crate) fn trim(&mut self) {
+        self.sockets.trim();
+        self.more.trim();
+        self.deflater = Deflater::default();
+        self.deflated_of = None;
+        (self.deflated, self.bytes) = (Vec::new(), Vec::new());
+    }
+
     /// Takes one in that is on no channel; its number.
     pub(crate) fn insert(&mut self, conn: ConnId, right: &Right, deflate: bool) -> u32 {
         let number = self.sockets.insert(Socket { subscriber: NONE, more: NO_MORE });

@@ -509,6 +509,16 @@ impl Station {
         self.flush();
     }
 
+    /// Gives back what is kept to be used again, and is not in use.
+    pub(crate) fn trim(&mut self) {
+        self.hub.trim();
+        self.room.trim();
+        self.teller.trim();
+        self.letters.shrink_to_fit();
+        self.effects.letters.shrink_to_fit();
+        self.effects.events.shrink_to_fit();
+    }
+
     fn broadcast_on(&mut self, now: Millis, conns: &mut Conns<'_>) {
         let Some((broadcast, by)) = self.broadcasts.front_mut() else { return };
         let (before, by) = (broadcast.reached(), *by);
