@@ -217,13 +217,18 @@ fn webhooks_outlive_the_server() {
         let setup = Setup::new().data_dir(directory.path()).set("comet.absence_grace_s", 0);
         setup.set("comet.webhook_url", url).start()
     };
-    // Nobody listens yet; the port is free again.
-    let nobody = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
-    let mut server = start(&format!("http://{}/", nobody.expect("an address")));
+    application.set_nonblocking(true).expect("a socket can");
+    // Nobody listens there, and nobody else is given that port.
+    let mut server = start("http://127.0.0.1:1/");
     let mut presence = Lines::open(server.admin_address(), "/v1/presence");
     drop(Lines::open(server.public_address(), "/stream?cname=a"));
-    // What is seen here has been put into the queue before.
     while presence.json()["type"] != "vacated" {}
+    eventually("it is in the queue's log", || {
+        let files = std::fs::read_dir(directory.path().join("queues/webhooks")).expect("its files");
+        let mut bytes = files.map(|file| std::fs::read(file.expect("a file").path()));
+        let says_so = |bytes: &[u8]| bytes.windows(9).any(|text| text == b"\"vacated\"");
+        bytes.any(|bytes| says_so(&bytes.expect("it can be read"))).then_some(())
+    });
     eventually("it is noticed that nobody listens", || {
         server.stderr().contains("is not told").then_some(())
     });
@@ -232,7 +237,8 @@ fn webhooks_outlive_the_server() {
     let mut server = start(&url);
     let mut told = Vec::new();
     while told.len() < 2 {
-        let (mut socket, _) = application.accept().expect("it calls");
+        let (mut socket, _) = eventually("it calls", || application.accept().ok());
+        socket.set_nonblocking(false).expect("a socket can");
         let mut reader = BufReader::new(socket.try_clone().expect("a socket"));
         let mut length = 0;
         loop {
