@@ -43,7 +43,7 @@ pub(crate) enum Letter {
     Settings(Arc<Settings>),
     /// A crowd has left: give back what is kept to be used again.
     Trim,
-    /// Stop accepting, finish what is in flight, then end.
+    /// Stop accepting, finish what is in flight, and say when that is done.
     Shutdown,
     /// End now.
     Stop,

@@ -430,6 +430,7 @@ pub struct Running {
     mailboxes: Vec<Mailbox>,
     counters: Vec<Arc<ShardCounters>>,
     census: Arc<Census>,
+    /// Each with what comes to its end when nothing is left to finish there.
     threads: Vec<(thread::JoinHandle<()>, mpsc::Receiver<()>)>,
     /// `None` once the server has ended.
     runtime: Option<tokio::runtime::Runtime>,
@@ -466,7 +467,7 @@ impl Running {
         let mailboxes = Arc::clone(mailboxes);
         let (addresses, makes) = (self.addresses.clone(), makes.to_vec());
         let (ready, is_ready) = mpsc::channel();
-        let (ended, has_ended) = mpsc::channel::<()>();
+        let (finished, has_finished) = mpsc::channel::<()>();
         let work = move || {
             // Signals are for the thread that listens for them: what a handler writes to here would
             // be another descriptor.
@@ -489,7 +490,7 @@ impl Running {
                 .zip(&makes)
                 .map(|(service, make)| make(&ShardContext { service, ..context.clone() }));
             let services = services.collect();
-            match Shard::new(poll, io, mailbox, &addresses, services, parking) {
+            match Shard::new(poll, io, mailbox, &addresses, services, parking, finished) {
                 Ok(shard) => {
                     let _ = ready.send(Ok(()));
                     let run = std::panic::AssertUnwindSafe(|| shard.run());
@@ -500,7 +501,6 @@ impl Running {
                 }
                 Err(error) => drop(ready.send(Err(error))),
             }
-            drop(ended);
         };
         let thread = thread::Builder::new()
             .name(format!("eserver-{shard}"))
@@ -508,7 +508,7 @@ impl Running {
             .spawn(work)
             .map_err(StartError::Shard)?;
         self.counters.push(counters);
-        self.threads.push((thread, has_ended));
+        self.threads.push((thread, has_finished));
         let first = self.addresses.first().map(|(address, _)| *address);
         match (is_ready.recv(), first) {
             (Ok(Ok(())), _) => Ok(()),
@@ -609,9 +609,10 @@ impl Running {
             }
             parking.iter().for_each(Mailbox::drain);
         }
-        for (_, has_ended) in &self.threads {
+        // No shard ends before all have finished: what one still answers, another may know.
+        for (_, has_finished) in &self.threads {
             let left = deadline.saturating_duration_since(Instant::now());
-            let _ = has_ended.recv_timeout(left);
+            let _ = has_finished.recv_timeout(left);
         }
         let cut_off = self.census.total();
         self.stop();

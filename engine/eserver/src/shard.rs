@@ -6,7 +6,7 @@
 
 use std::io::{self, Read};
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
 use mio::unix::SourceFd;
@@ -51,6 +51,9 @@ pub(crate) struct Shard {
     /// Listeners with more newcomers than one turn's share.
     accept_again: Vec<usize>,
     due: Vec<u32>,
+    /// Dropped when nothing is left to finish here. Others may still need what this shard's services
+    /// know, so it goes on until it is told to end.
+    finished: Option<mpsc::Sender<()>>,
 }
 
 /// What a shard has to do with parking.
@@ -80,6 +83,7 @@ impl Shard {
         addresses: &[(SocketAddr, u8)],
         services: Vec<Box<dyn Service>>,
         parking: Parking,
+        finished: mpsc::Sender<()>,
     ) -> io::Result<Self> {
         let mut listeners = Vec::new();
         let addresses = match &parking {
@@ -109,10 +113,11 @@ impl Shard {
             buffer: vec![0; READ_BYTES].into_boxed_slice(),
             accept_again: Vec::new(),
             due: Vec::new(),
+            finished: Some(finished),
         })
     }
 
-    /// Turns until it is told to end and nothing is left to finish.
+    /// Turns until it is told to end.
     pub(crate) fn run(mut self) {
         let mut events = Events::with_capacity(EVENTS);
         let mut letters = Vec::new();
@@ -162,7 +167,7 @@ impl Shard {
                 self.trim();
             }
             if self.io.draining && self.io.slab.len() == 0 {
-                return self.end();
+                self.finished = None;
             }
         }
     }

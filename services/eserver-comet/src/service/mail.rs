@@ -28,6 +28,10 @@ pub(crate) enum Mail {
     Events(Arc<[Event]>),
     /// Somebody there wants to know what becomes of channels, or nobody any more.
     Watch(bool),
+    /// The server ends, and nothing more is asked from there: all that was, stands before this.
+    LastAsked,
+    /// The hub there delivers nothing more.
+    LastDelivered,
     /// From now on these settings hold.
     Reload(Arc<Policies>),
 }

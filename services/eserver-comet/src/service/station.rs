@@ -75,6 +75,11 @@ pub(crate) struct Station {
     roll_call: Option<(Instant, u32)>,
     /// When those who watch here get a sign of life.
     sign_of_life: Option<Instant>,
+    /// How many stations may still ask the hub here, and how many hubs may still deliver here: nobody
+    /// is told of the server's end before what was published by then.
+    may_ask: usize,
+    may_deliver: usize,
+    is_draining: bool,
     /// The place that telling subscribers of the server's end has come to.
     dismissal: Option<u32>,
     deadline: Option<Instant>,
@@ -122,6 +127,8 @@ impl Station {
             teller: Teller::new(Arc::clone(policies), counters),
             outgoing: posts.iter().map(|_| Vec::new()).collect(),
             watching: vec![false; posts.len()],
+            may_ask: posts.len(),
+            may_deliver: usize::from(owners),
             posts,
             asked: Asked::default(),
             broadcasts: VecDeque::new(),
@@ -129,6 +136,7 @@ impl Station {
             reporter: reporter.clone(),
             roll_call: None,
             sign_of_life: None,
+            is_draining: false,
             dismissal: None,
             deadline: None,
             letters: Letters::new(),
@@ -179,9 +187,7 @@ impl Station {
         if let Some(origin) = origin {
             self.teller.remember_origin(id, origin);
         }
-        if conns.is_draining() {
-            self.dismissal = Some(0);
-        }
+        self.dismiss_late();
         self.teller.ended = None;
         self.settle(now, conns);
         Ok(Some(id).filter(|id| self.teller.ended != Some(*id)))
@@ -247,9 +253,7 @@ impl Station {
         let id = self.room.subscribe(now, subscription, &mut self.letters)?;
         // Before anything is told: what ends it takes this back.
         self.teller.sockets.set_subscriber(number, id);
-        if conns.is_draining() {
-            self.dismissal = Some(0);
-        }
+        self.dismiss_late();
         self.settle(now, conns);
         Ok(())
     }
@@ -459,6 +463,8 @@ impl Station {
                 Mail::Told(asked, outcome) => self.asked.told(asked, outcome, conns),
                 Mail::Events(events) => self.watchers.tell(&events, conns),
                 Mail::Watch(watches) => self.watched_from(from, watches),
+                Mail::LastAsked => self.asks_no_more(conns),
+                Mail::LastDelivered => self.delivers_no_more(conns),
                 Mail::Reload(policies) => {
                     self.hub.reload(Arc::clone(&policies));
                     self.room.reload(Arc::clone(&policies));
@@ -495,12 +501,57 @@ impl Station {
         self.flush();
     }
 
-    /// The server ends: everybody is told, and when to come again.
+    /// The server ends: everybody is told, and when to come again, once all has been delivered that was
+    /// published by then.
     pub(crate) fn drain(&mut self, conns: &mut Conns<'_>) {
+        // Each of the ports says so.
+        if std::mem::replace(&mut self.is_draining, true) {
+            return;
+        }
         self.watchers.finish(conns);
-        self.dismissal = Some(0);
-        self.dismiss_on(conns);
+        self.settle(self.now(), conns);
+        for owner in 0..self.owners() {
+            if owner == self.shard {
+                self.asks_no_more(conns);
+            } else {
+                self.send(owner, Mail::LastAsked);
+            }
+        }
         self.turn_ended(conns);
+    }
+
+    /// One station less may ask the hub here. After the last one nothing is delivered but what somebody
+    /// publishes while the server ends.
+    fn asks_no_more(&mut self, conns: &mut Conns<'_>) {
+        self.may_ask -= 1;
+        if self.may_ask > 0 {
+            return;
+        }
+        self.settle(self.now(), conns);
+        for station in 0..self.posts.len() {
+            let station = ShardId::try_from(station).expect("the engine has no more shards");
+            if station == self.shard {
+                self.delivers_no_more(conns);
+            } else {
+                self.send(station, Mail::LastDelivered);
+            }
+        }
+    }
+
+    /// One hub less may deliver here. After the last one everybody here is told of the end.
+    fn delivers_no_more(&mut self, conns: &mut Conns<'_>) {
+        self.may_deliver -= 1;
+        if self.may_deliver == 0 {
+            self.dismissal = Some(0);
+            self.dismiss_on(conns);
+        }
+    }
+
+    /// Somebody has come who may have to be told of the server's end although all others were.
+    fn dismiss_late(&mut self) {
+        if self.may_deliver == 0 {
+            self.dismissal = Some(0);
+        }
     }
 
     /// Tells what this turn has led to.

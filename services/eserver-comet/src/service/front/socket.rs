@@ -323,10 +323,8 @@ impl Front {
         let (event, key) = (order.event.clone(), order.idempotency_key.clone());
         let question = Question::Publish { channel: channel.into(), data, event, key };
         let id = order.id.map(|id| id.get().to_owned());
-        // A request to the engine, which bounds how many wait for their answers; but when the server
-        // ends, the end waits for no shard that may have ended before.
-        let asker = conn.id();
-        let to = (!conn.is_draining()).then(|| conn.begin_request());
+        // A request to the engine, which bounds how many wait for their answers.
+        let to = conn.begin_request();
         station.ask(channel, question, &mut conn.conns(), move |outcome, conns| {
             let reply = match outcome {
                 Outcome::Published(Ok(published)) => Reply::Ok(format!(
@@ -341,10 +339,7 @@ impl Front {
             let text = reply.text(id.as_deref()).unwrap_or_default();
             let mut bytes = Vec::new();
             encode_frame(Opcode::Text, text.as_bytes(), false, &mut bytes);
-            match to {
-                Some(to) => conns.reply(to, |out| out.extend_from_slice(&bytes)),
-                None => conns.send_whatever_waits(asker, &bytes),
-            }
+            conns.reply(to, |out| out.extend_from_slice(&bytes));
         });
         Reply::Later
     }
