@@ -44,6 +44,9 @@ pub(crate) mod flag {
     pub(crate) const PADDED: u16 = 1 << 12;
     /// The service wants to know when nothing is kept for the peer any more.
     pub(crate) const TELLS_DRAINED: u16 = 1 << 13;
+    /// The peer reads too slowly, and gets nothing more than what is kept for it: at the write
+    /// deadline that must have left, however fast it goes.
+    pub(crate) const TOO_SLOW: u16 = 1 << 14;
 }
 
 /// "The service has nothing of its own for this connection."

@@ -369,9 +369,32 @@ impl Io {
         self.settle(key);
     }
 
+    /// A peer does not read: its connection ends now.
     pub(crate) fn close_slow_reader(&mut self, key: Key) {
         self.counters.slow_readers.add(1);
         self.close(key);
+    }
+
+    /// A peer has not read in time: its connection ends now, and is counted unless it was before.
+    pub(crate) fn time_out_reader(&mut self, key: Key) {
+        let was_counted = self.get(key).is_some_and(|conn| conn.has(flag::TOO_SLOW));
+        self.counters.slow_readers.add(u64::from(!was_counted));
+        self.close(key);
+    }
+
+    /// A peer reads too slowly: its connection ends with what is kept for it, for which it has the
+    /// time of `Limits::linger_timeout`.
+    pub(crate) fn part_from_slow_reader(&mut self, key: Key) {
+        self.end_run();
+        let deadline = self.tick + ticks(self.settings.limits.linger_timeout);
+        let Some(conn) = self.get(key) else { return };
+        cut(conn);
+        conn.flags |= flag::TOO_SLOW;
+        if let Some(busy) = conn.busy.as_mut() {
+            busy.write_deadline = busy.write_deadline.min(deadline);
+        }
+        self.counters.slow_readers.add(1);
+        self.settle(key);
     }
 
     /// Sends what answers no request; a peer that does not read is closed at its bound. What no bytes
@@ -476,6 +499,9 @@ impl Io {
         let Some(conn) = self.slab.get_mut(key.0, key.1) else {
             return false;
         };
+        if conn.has(flag::TOO_SLOW) {
+            return false;
+        }
         let busy = conn.busy_mut();
         let least = (patience.as_millis() * 1024 / 1000).max(1);
         let enough = busy.shrunk as u128 >= least;

@@ -349,9 +349,11 @@ impl Conns<'_> {
         self.io.close_after_replies(conn);
     }
 
-    /// Ends a connection now, for a peer that does not read: what is kept for it is dropped.
+    /// Ends a connection whose peer reads too slowly. It gets nothing more than what is kept for it,
+    /// and has [`Limits::linger_timeout`](crate::Limits::linger_timeout) to read that; answers that
+    /// wait for an earlier one are dropped.
     pub fn close_slow_reader(&mut self, conn: ConnId) {
-        self.io.close_slow_reader(conn.key());
+        self.io.part_from_slow_reader(conn.key());
     }
 
     /// How many bytes are kept for a connection, because its peer does not read or its answer has to

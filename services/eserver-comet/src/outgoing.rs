@@ -110,6 +110,8 @@ pub enum What<'a> {
     Noop(i32),
     /// The token's time is over.
     TokenExpired,
+    /// It reads too slowly, and gets the rest when it comes back.
+    TooSlow,
     /// The answer of a poll on several channels: objects with commas between them.
     Answer(&'a str),
     /// The server ends: come again after so many milliseconds.

@@ -230,6 +230,7 @@ fn write_icomet(transport: Transport, channel: &str, what: What<'_>, out: &mut S
         | What::Skipped(_)
         | What::Member { .. }
         | What::TokenExpired
+        | What::TooSlow
         | What::Answer(_) => {}
     }
     if is_array {
@@ -347,7 +348,7 @@ fn type_of(what: What<'_>) -> &'static str {
         What::Skipped(_) => "skipped",
         What::Reset(..) => "reset",
         What::Refused(Refusal::Closed) | What::Closed(_) => "closed",
-        What::Refused(_) | What::TokenExpired => "error",
+        What::Refused(_) | What::TokenExpired | What::TooSlow => "error",
         What::Member { joined: true, .. } => "join",
         What::Member { joined: false, .. } => "leave",
         What::Noop(_) => "ping",
@@ -371,7 +372,9 @@ pub(crate) fn write_object(channel: &str, what: What<'_>, cursor: Option<&str>, 
     out.push_str("{\"type\":\"");
     out.push_str(type_of(what));
     out.push('"');
-    if !matches!(what, What::Noop(_) | What::TokenExpired | What::Goodbye { .. }) {
+    let is_about_all =
+        matches!(what, What::Noop(_) | What::TokenExpired | What::TooSlow | What::Goodbye { .. });
+    if !is_about_all {
         out.push_str(",\"channel\":");
         write_quoted(channel, out);
     }
@@ -404,6 +407,7 @@ pub(crate) fn write_object(channel: &str, what: What<'_>, cursor: Option<&str>, 
             Refusal::Closed => {}
         },
         What::TokenExpired => out.push_str(",\"code\":\"token_expired\""),
+        What::TooSlow => out.push_str(",\"code\":\"too_slow\""),
         What::Member { subject, .. } => {
             out.push_str(",\"subject\":");
             write_quoted(subject, out);

@@ -4,7 +4,7 @@
 
 mod support;
 
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 
 use eserver_comet::{ChannelSettings, Override, Settings, SlowPolicy};
@@ -114,7 +114,11 @@ fn a_slow_reader_is_closed_and_others_do_not_notice() {
         eventually("the stalled one is closed", || {
             site.comet.stats().contains(&("slow_closed", 1))
         });
-        drop((stalled, lines));
+        // It reads at last what was kept for it, and why there is no more.
+        let mut kept = String::new();
+        BufReader::new(stalled).read_to_string(&mut kept).unwrap();
+        assert!(kept.ends_with("{\"type\":\"error\",\"code\":\"too_slow\"}\n\r\n0\r\n\r\n"));
+        drop(lines);
         eventually("nobody is left", || site.subscribers("slow") == 0);
     });
 }

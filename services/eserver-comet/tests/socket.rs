@@ -393,3 +393,32 @@ fn an_idle_socket_gets_signs_of_life_and_a_goodbye() {
     drop((socket, idle));
     assert_eq!(end.join().unwrap().cut_off, 0);
 }
+
+/// What is published is more than sockets hold and the server keeps.
+#[test]
+fn who_reads_too_slowly_is_told_so() {
+    everywhere(&Settings::default(), |site| {
+        let mut socket = Socket::open(&site, "channel=much");
+        site.wait_for_subscribers("much", 1);
+        let data = json!("x".repeat(60_000));
+        let mut published = 0;
+        while !site.comet.stats().contains(&("slow_closed", 1)) {
+            publish(&site, "much", &data);
+            published += 1;
+            assert!(published < 1_000, "it is never closed");
+        }
+        assert_eq!(socket.told()["type"], "subscribed");
+        let mut count = 0;
+        let last = loop {
+            let told = socket.told();
+            if told["type"] != "message" {
+                break told;
+            }
+            count += 1;
+            assert_eq!(told["offset"], count, "each once and in order");
+        };
+        assert_eq!(last, json!({ "type": "error", "code": "too_slow" }));
+        assert_eq!(socket.closed(), (1013, "it is read too slowly".to_owned()));
+        assert!(count < published);
+    });
+}

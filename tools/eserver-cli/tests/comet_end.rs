@@ -45,8 +45,12 @@ fn listen(address: SocketAddr, way: Way, channel: &str) -> Heard {
                 assert!(!heard.was_told_when, "nothing comes after the goodbye: {object}");
                 heard.offsets.push(number(&object, "offset"));
             }
-            Told::Object(object, _) if listener::kind(&object) == "goodbye" => heard.was_told_when = true,
-            Told::Object(object, _) => assert_eq!(listener::kind(&object), "subscribed", "{object}"),
+            Told::Object(object, _) if listener::kind(&object) == "goodbye" => {
+                heard.was_told_when = true
+            }
+            Told::Object(object, _) => {
+                assert_eq!(listener::kind(&object), "subscribed", "{object}")
+            }
             // A stream begins with one, too.
             Told::Retry(_) => heard.was_told_when = !heard.offsets.is_empty(),
             Told::Closed(code, reason) => assert_eq!((code, &*reason), (1001, "come again")),

@@ -53,9 +53,11 @@ fn who_never_reads_is_closed_and_the_others_have_everything() {
     let messages = rounds("ESERVER_STALLED_MESSAGES", 1_500);
     let mut server = Setup::new().start();
     let public = server.public_address();
+    let mut admin = HttpClient::connect(server.admin_address());
+    assert_eq!(subscribers(&mut admin, "busy"), 0);
+    let descriptors = server.descriptors();
     let stalled: Vec<TcpStream> = (0..STALLED).map(|_| subscribe(public)).collect();
     let reading: Vec<TcpStream> = (STALLED..SUBSCRIBERS).map(|_| subscribe(public)).collect();
-    let mut admin = HttpClient::connect(server.admin_address());
     eventually("all listen", || {
         (subscribers(&mut admin, "busy") == SUBSCRIBERS as u64).then_some(())
     });
@@ -81,6 +83,7 @@ fn who_never_reads_is_closed_and_the_others_have_everything() {
         }
         // Those who read have gone by themselves; the others are to have been closed.
         eventually("nobody is left", || (subscribers(&mut admin, "busy") == 0).then_some(()));
+        eventually("no connection is", || (server.descriptors() <= descriptors).then_some(()));
         start.elapsed()
     });
     let more = server.peak_bytes().saturating_sub(base);
@@ -90,7 +93,7 @@ fn who_never_reads_is_closed_and_the_others_have_everything() {
     );
     assert!(more <= RSS_BYTES_MAX, "{more} bytes more");
     assert!(closed <= CLOSED_WITHIN, "the last was closed after {closed:?}");
-    // What had been sent is there; then comes the end.
+    // What had been sent is there; then comes the end, which the last it was told did not reach.
     let mut rest = Vec::new();
     for mut stream in stalled {
         rest.clear();

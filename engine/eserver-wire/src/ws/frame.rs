@@ -38,6 +38,9 @@ impl CloseCode {
     pub const NORMAL: Self = Self(1000);
     /// The server ends, or the page is left.
     pub const GOING_AWAY: Self = Self(1001);
+    /// The server cannot go on with this connection, and may with another (the registry of RFC 6455,
+    /// "Try Again Later").
+    pub const TRY_AGAIN_LATER: Self = Self(1013);
     /// What came is not in the protocol.
     pub const PROTOCOL_ERROR: Self = Self(1002);
     /// A text is not UTF-8, or a compressed message cannot be read.

@@ -256,7 +256,7 @@ export function connect({
     const listeners = channels.get(channel);
     if (type === "closed" || code === "token") channels.delete(channel);
     // There was no room in one of them, and may be later.
-    else if (error && channels.size > 1) setTimeout(changed, spread(retryMsMax));
+    else if (error && channel && channels.size > 1) setTimeout(changed, spread(retryMsMax));
     if (["message", "broadcast"].includes(type)) tell(listeners, message);
     emit(message);
     if (code !== "token_expired") return;

@@ -284,9 +284,23 @@ impl Teller {
                 tracing::debug!(%conn, channel, "closed a slow subscriber");
                 self.counters.slow.add(1);
                 self.forget_answer(id);
+                let too_slow =
+                    Outgoing { what: What::TooSlow, cursor: CursorText::None, ..*outgoing };
+                let text = self.rendered.of(&too_slow);
                 match line {
-                    Line::Socket(_, number) => self.sockets.forget_subscriber(number, conn),
-                    Line::Answer(_) | Line::Stream(_) => conns.forget_slot(conn),
+                    Line::Socket(_, number) => {
+                        self.sockets.send(conn, number, None, text, conns);
+                        self.sockets.forget_subscriber(number, conn);
+                        Sockets::end(conn, What::TooSlow, conns);
+                    }
+                    Line::Stream(stream) => {
+                        self.bytes.clear();
+                        StreamTo::encode(stream.following, text.as_bytes(), &mut self.bytes);
+                        self.bytes.extend_from_slice(StreamTo::end(stream.following));
+                        conns.forget_slot(conn);
+                        conns.part_whatever_waits(stream.to, &self.bytes);
+                    }
+                    Line::Answer(_) => conns.forget_slot(conn),
                 }
                 conns.close_slow_reader(conn);
             }

@@ -224,6 +224,9 @@ impl Sockets {
     pub(crate) fn end(conn: ConnId, what: What<'_>, conns: &mut Conns<'_>) {
         match what {
             What::Goodbye { .. } => Self::close(conn, CloseCode::GOING_AWAY, "come again", conns),
+            What::TooSlow => {
+                Self::close(conn, CloseCode::TRY_AGAIN_LATER, "it is read too slowly", conns);
+            }
             What::TokenExpired => {
                 Self::close(conn, CloseCode::POLICY_VIOLATION, "the token has expired", conns);
             }
