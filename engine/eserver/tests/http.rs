@@ -644,14 +644,16 @@ fn short_bodies_that_nobody_wants_are_skipped() {
     assert_eq!(client.get("/").status, 200);
     let longer = format!("Content-Length: {}\r\n", body.len() + 1);
     let closing = format!("{fields}Connection: close\r\n");
-    for fields in [longer, closing] {
+    // They stay: for who has gone already nothing lingers.
+    let _clients = [longer, closing].map(|fields| {
         let mut client = site.connect();
         client.send(post_of("/none", &fields, "x"));
         let response = client.receive().unwrap();
         assert_eq!((response.status, response.keep_alive), (404, false));
         client.send("x".repeat(1000));
         client.expect_end();
-    }
+        client
+    });
     eventually("they linger", || site.running.counters().lingered == 2);
 }
 
