@@ -13,7 +13,7 @@ use crate::workspace::{cargo, release_binary};
 pub(crate) struct SoakArgs {
     /// What to soak; everything unless given
     subject: Option<Subject>,
-    /// How many rounds or seeds instead of the usual number
+    /// How many rounds, seeds or seconds instead of the usual number
     #[arg(long)]
     rounds: Option<u64>,
 }
@@ -34,15 +34,19 @@ enum Subject {
     /// A million subscribers for ten minutes, by polls, by event streams and by WebSocket, with 20,000
     /// descriptors; takes 10 GB of memory and most of an hour
     Million,
+    /// An hour of everything at once, with one in ten of the subscribers replaced in ten seconds:
+    /// memory and descriptors are not to grow
+    Mixed,
 }
 
 impl Subject {
-    /// The environment variable that says how often, and the usual number.
-    fn rounds(self) -> Option<(&'static str, u64)> {
+    /// The environment variable that says how often or how long, the usual number, and of what.
+    fn rounds(self) -> Option<(&'static str, u64, &'static str)> {
         match self {
-            Self::Power => Some(("ESERVER_POWER_ROUNDS", 20)),
-            Self::Kill => Some(("ESERVER_KILL_ROUNDS", 200)),
-            Self::Seeds => Some(("ESERVER_SEEDS", 1_000_000)),
+            Self::Power => Some(("ESERVER_POWER_ROUNDS", 20, "rounds")),
+            Self::Kill => Some(("ESERVER_KILL_ROUNDS", 200, "rounds")),
+            Self::Seeds => Some(("ESERVER_SEEDS", 1_000_000, "seeds")),
+            Self::Mixed => Some(("ESERVER_MIXED_SECONDS", 3600, "seconds")),
             Self::Php | Self::Drain | Self::Million => None,
         }
     }
@@ -77,6 +81,7 @@ impl Subject {
             Self::Million => {
                 "test --package eserver-cli --test million -- --test-threads=1 --nocapture"
             }
+            Self::Mixed => "test --package eserver-cli --test mixed -- --nocapture",
             Self::Drain => {
                 "test --package eserver-cli --test drain -- every_statement_once --test-threads=1"
             }
@@ -87,7 +92,7 @@ impl Subject {
     fn packages(self) -> &'static [&'static str] {
         match self {
             Self::Power => &["e2fsprogs", "mount", "perl"],
-            Self::Kill | Self::Seeds | Self::Million => &[],
+            Self::Kill | Self::Seeds | Self::Million | Self::Mixed => &[],
             Self::Php => {
                 &["php-cli", "php-fpm", "nginx", "apache2-utils", "iproute2", "mariadb-server"]
             }
@@ -116,10 +121,10 @@ pub(crate) fn run(arguments: &SoakArgs) -> Result<ExitCode> {
         command.env("ESERVER_TEST_BINARY", release_binary());
         command.envs(subject.variables().iter().copied());
         let mut name = format!("{subject:?}").to_lowercase();
-        if let Some((variable, usual)) = subject.rounds() {
+        if let Some((variable, usual, unit)) = subject.rounds() {
             let rounds = arguments.rounds.unwrap_or(usual);
             command.env(variable, rounds.to_string());
-            name = format!("{name}, {rounds} rounds");
+            name = format!("{name}, {rounds} {unit}");
         }
         steps.run(&name, &mut command)?;
     }

@@ -9,6 +9,7 @@
 
 use std::any::Any;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use tokio::sync::{oneshot, watch};
@@ -16,7 +17,7 @@ use tokio::sync::{oneshot, watch};
 use crate::conn_id::ConnId;
 use crate::reply::{ReplyBatch, ReplyTo};
 use crate::server::Settings;
-use crate::trim::KEPT_MAX;
+use crate::trim::{KEPT_MAX, SmallBlocks};
 
 /// What a shard is told by other threads.
 pub(crate) enum Letter {
@@ -41,8 +42,9 @@ pub(crate) enum Letter {
     Close(ConnId),
     /// Use these limits and allow-lists from now on.
     Settings(Arc<Settings>),
-    /// A crowd has left: give back what is kept to be used again.
-    Trim,
+    /// A crowd has left: give back what is kept to be used again, and what the allocator keeps for
+    /// this thread to here.
+    Trim(Sender<SmallBlocks>),
     /// Stop accepting, finish what is in flight, and say when that is done.
     Shutdown,
     /// End now.

@@ -21,7 +21,7 @@ use crate::mailbox::{Letter, Mailbox};
 use crate::server::Settings;
 use crate::service::{Conn, Conns, Service};
 use crate::tables::Tables;
-use crate::trim::KEPT_MAX;
+use crate::trim::{KEPT_MAX, SmallBlocks};
 use crate::wheel::{TICK, Tick};
 
 /// Bytes one `read` may bring; shared by all connections of the shard.
@@ -66,11 +66,10 @@ pub(crate) enum Parking {
 }
 
 /// Why the loop goes on or ends.
-#[derive(PartialEq, Eq)]
 enum Course {
     On,
     /// Once what is kept to be used again has been given back, at the turn's end.
-    Trim,
+    Trim(mpsc::Sender<SmallBlocks>),
     Ended,
 }
 
@@ -145,11 +144,11 @@ impl Shard {
             self.pass_on();
             // Last, since a service may have answered its batch already.
             self.mailbox.take(&mut letters);
-            let mut trims = false;
+            let mut trims = None;
             for letter in letters.drain(..) {
                 match self.open(letter) {
                     Course::On => {}
-                    Course::Trim => trims = true,
+                    Course::Trim(to) => trims = Some(to),
                     Course::Ended => return self.end(),
                 }
             }
@@ -162,9 +161,11 @@ impl Shard {
                 self.pass_on();
             }
             self.io.forget_last_kept();
-            if trims {
+            if let Some(to) = trims {
                 letters = Vec::new();
                 self.trim();
+                // Who asked may have given up.
+                let _ = to.send(SmallBlocks::take());
             }
             if self.io.draining && self.io.slab.len() == 0 {
                 self.finished = None;
@@ -635,7 +636,7 @@ impl Shard {
             }
             Letter::Close(id) => self.io.close_after_replies(id),
             Letter::Settings(settings) => self.io.settings = settings,
-            Letter::Trim => return Course::Trim,
+            Letter::Trim(to) => return Course::Trim(to),
             Letter::Shutdown => self.drain(),
             Letter::Stop => return Course::Ended,
         }

@@ -5,8 +5,8 @@
 //! much, one heap for each thread. So the usual one is asked to trim itself, on a thread that may
 //! wait, after the shards were asked to let go of what they keep to be used again. This is the one file with `unsafe` code.
 
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, mpsc};
+use std::time::{Duration, Instant};
 
 use crate::census::Census;
 use crate::mailbox::{Letter, Mailbox};
@@ -29,6 +29,39 @@ const LOOKS: u32 = 12;
 /// How long shards are given to give back what they keep.
 const SHARDS_TAKE: Duration = Duration::from_millis(500);
 
+/// What glibc keeps of a thread's small blocks that were freed, so that it need not lock a heap for the
+/// next ones: the sizes, and how many of each. Each of them holds on to its page.
+const SMALL_BLOCKS: std::ops::RangeInclusive<usize> = 24..=1032;
+const SMALL_BLOCKS_STEP: usize = 16;
+const SMALL_BLOCKS_OF_A_SIZE: usize = 7;
+
+/// What the allocator keeps for a thread. It goes back to the heaps when another thread drops it.
+pub(crate) struct SmallBlocks {
+    _blocks: Vec<Vec<u8>>,
+}
+
+impl SmallBlocks {
+    /// Those of the calling thread.
+    pub(crate) fn take() -> Self {
+        let sizes = SMALL_BLOCKS.step_by(SMALL_BLOCKS_STEP);
+        let all = sizes.flat_map(|size| std::iter::repeat_n(size, SMALL_BLOCKS_OF_A_SIZE));
+        SmallBlocks { _blocks: all.map(Vec::with_capacity).collect() }
+    }
+}
+
+/// Has the shards give back what they keep, and gives it to the system.
+fn collect(mailboxes: &[Mailbox]) {
+    let (sender, blocks) = mpsc::channel();
+    mailboxes.iter().for_each(|mailbox| mailbox.post(Letter::Trim(sender.clone())));
+    drop(sender);
+    let deadline = Instant::now() + SHARDS_TAKE;
+    while let Ok(blocks) = blocks.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+        drop(blocks);
+    }
+    // The heaps are locked one by one while it goes through them.
+    give_back();
+}
+
 /// Gives memory back when a crowd has left.
 #[derive(Debug, Default)]
 pub(crate) struct Trim {
@@ -44,10 +77,8 @@ impl Trim {
         loop {
             tokio::time::sleep(LOOK_EVERY).await;
             if trim.is_due(census.take_most(), census.total()) {
-                mailboxes.iter().for_each(|mailbox| mailbox.post(Letter::Trim));
-                tokio::time::sleep(SHARDS_TAKE).await;
-                // The heaps are locked one by one while it goes through them.
-                let _ = tokio::task::spawn_blocking(give_back).await;
+                let mailboxes = Arc::clone(&mailboxes);
+                let _ = tokio::task::spawn_blocking(move || collect(&mailboxes)).await;
             }
         }
     }

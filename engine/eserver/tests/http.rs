@@ -651,8 +651,9 @@ fn short_bodies_that_nobody_wants_are_skipped() {
         let response = client.receive().unwrap();
         assert_eq!((response.status, response.keep_alive), (404, false));
         client.send("x".repeat(1000));
+        let stays = client.socket.try_clone().unwrap();
         client.expect_end();
-        client
+        stays
     });
     eventually("they linger", || site.running.counters().lingered == 2);
 }

@@ -46,10 +46,10 @@ fn listen(address: SocketAddr, way: Way, channel: &str) -> Heard {
                 heard.offsets.push(number(&object, "offset"));
             }
             Told::Object(object, _) if listener::kind(&object) == "goodbye" => {
-                heard.was_told_when = true
+                heard.was_told_when = true;
             }
             Told::Object(object, _) => {
-                assert_eq!(listener::kind(&object), "subscribed", "{object}")
+                assert_eq!(listener::kind(&object), "subscribed", "{object}");
             }
             // A stream begins with one, too.
             Told::Retry(_) => heard.was_told_when = !heard.offsets.is_empty(),

@@ -1,12 +1,10 @@
-//! [`Seat`]: one subscription to one channel. [`Group`]: a subscriber that has several, or more to
-//! remember than fits into one.
-
-use std::sync::Arc;
+//! [`Seat`]: one subscription to one channel. [`Audience`]: those that are to the same one.
 
 use crate::directory::Named;
-use crate::millis::Tick;
 use crate::names::NameRef;
+use crate::outgoing::SubscriberId;
 use crate::position::{Epoch, Position, Seq};
+use crate::room::group::Group;
 use crate::slots::{NONE, Slab};
 use crate::transport::Transport;
 use crate::wheel::{Links, Records};
@@ -61,26 +59,6 @@ pub(crate) struct Audience {
 const _: () = assert!(size_of::<Option<Seat<[u32; 4]>>>() == 48);
 const _: () = assert!(size_of::<Option<Audience>>() == 28);
 
-#[derive(Debug)]
-pub(crate) struct Group<H> {
-    pub(crate) handle: H,
-    pub(crate) transport: Transport,
-    pub(crate) links: Links,
-    /// The tick at which it was told something.
-    pub(crate) heard: Tick,
-    /// When its token's time is over.
-    pub(crate) ends_at: Tick,
-    /// Its subscriptions, by slot.
-    pub(crate) seats: Vec<u32>,
-    /// How many of them wait for their first answer.
-    pub(crate) asked: usize,
-    /// A poll is answered when all have been, with what has gathered here by then.
-    pub(crate) gathered: String,
-    /// A poll is answered then even if there is nothing.
-    pub(crate) answers_at_once: bool,
-    pub(crate) subject: Option<Arc<str>>,
-}
-
 impl<H> Seat<H> {
     /// The group it belongs to.
     pub(crate) fn group(&self) -> Option<u32> {
@@ -125,7 +103,7 @@ pub(crate) struct Heartbeats<'a, H> {
 
 impl<H> Records for Heartbeats<'_, H> {
     fn links(&mut self, id: u32) -> &mut Links {
-        match crate::outgoing::SubscriberId(id).group() {
+        match SubscriberId(id).group() {
             Some(slot) => &mut self.groups.at_mut(slot).links,
             None => &mut self.seats.at_mut(id).links,
         }
