@@ -50,9 +50,12 @@ impl Load<'_> {
     /// over after some requests.
     fn run<C>(&self, pause: Duration, connect: impl Fn() -> C, mut work: impl FnMut(&mut C, u64)) {
         let mut nth = 0;
-        while !self.is_over.load(Ordering::Relaxed) {
+        loop {
             let mut client = connect();
             for _ in 0..REQUESTS {
+                if self.is_over.load(Ordering::Relaxed) {
+                    return;
+                }
                 work(&mut client, nth);
                 nth += 1;
                 self.done.fetch_add(1, Ordering::Relaxed);
