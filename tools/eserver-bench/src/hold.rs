@@ -303,14 +303,6 @@ impl Conductor<'_> {
             }
             rounds.push(self.round()?);
         }
-        let bytes = rounds.iter().flat_map(|round: &Round| &round.phases);
-        let mut bytes =
-            bytes.filter(|phase| phase.deliveries.delivered > 0).map(|phase| phase.wire_bytes);
-        let wire_bytes = bytes.next_back().unwrap_or(0.0).round() as usize;
-        let bare_send_ns = (wire_bytes > 0 && !self.is_stopped())
-            .then(|| bare_send(wire_bytes, plan.connections).ok())
-            .flatten()
-            .map(|cost| cost.as_nanos() as f64);
         Ok(HoldReport {
             profile: plan.profile.name().to_owned(),
             front: plan.front.to_string(),
@@ -319,7 +311,6 @@ impl Conductor<'_> {
             threads: self.links.len() as u64,
             server_pid: self.observer.pid,
             rounds,
-            bare_send_ns,
             is_interrupted: self.is_stopped(),
             first_error: self
                 .first_error
@@ -354,6 +345,7 @@ impl Conductor<'_> {
             subscribers: None,
             phases: Vec::new(),
             before: Deliveries::default(),
+            bare_send_ns: None,
             after: None,
         };
         round.before = self.harvest(&Published::default(), 0).deliveries;
@@ -372,9 +364,22 @@ impl Conductor<'_> {
                 }
             }
         }
+        round.bare_send_ns = self.bare_send_ns(&round);
         self.close();
         round.after = self.wait_for_memory();
         Ok(round)
+    }
+
+    /// What a bare send of what was delivered takes while the crowd is there, whose sockets are in the
+    /// kernel's tables and in nobody's cache.
+    fn bare_send_ns(&self, round: &Round) -> Option<f64> {
+        let last = round.phases.iter().rfind(|phase| phase.deliveries.delivered > 0)?;
+        let wire_bytes = last.wire_bytes.round() as usize;
+        if wire_bytes == 0 || self.is_stopped() {
+            return None;
+        }
+        let cost = bare_send(wire_bytes, self.run.plan.connections).ok()?;
+        Some(cost.as_nanos() as f64)
     }
 
     /// Has `upto` connections held, and returns how many are.

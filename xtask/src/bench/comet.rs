@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
 use clap::Args;
-use eserver_bench::hold::{HoldPlan, HoldReport, Phase, PhaseKind, RepollPlan, hold, repoll};
+use eserver_bench::hold::{HoldPlan, Phase, PhaseKind, RepollPlan, hold, repoll};
 use eserver_bench::{Extent, Plan, descriptors, run as run_load};
 
 use self::cases::{CASES, Case, Figure, Load, Publish, Way};
@@ -231,17 +231,17 @@ fn hold_sample(plan: &HoldPlan) -> anyhow::Result<Sample> {
             .with(Figure::IdleCpuPercent, or_nothing(idle) * 100.0)
             .with(Figure::OpenedPerSecond, round.opened as f64 / round.opening_s));
     }
-    Ok(deliveries_sample(&report, &round.phases[1..]))
+    Ok(deliveries_sample(round.bare_send_ns, &round.phases[1..]))
 }
 
 /// The medians of `phases`.
-fn deliveries_sample(report: &HoldReport, phases: &[Phase]) -> Sample {
+fn deliveries_sample(bare_send_ns: Option<f64>, phases: &[Phase]) -> Sample {
     let of = |figure: &dyn Fn(&Phase) -> Option<f64>| {
         median(phases.iter().filter_map(figure)).unwrap_or(f64::NAN)
     };
     let cpu_us =
         of(&|phase| Some(phase.server_cpu_s? * 1e6 / phase.deliveries.delivered.max(1) as f64));
-    let bare_send_us = report.bare_send_ns.map_or(f64::NAN, |nanoseconds| nanoseconds / 1e3);
+    let bare_send_us = bare_send_ns.map_or(f64::NAN, |nanoseconds| nanoseconds / 1e3);
     Sample::default()
         .with(Figure::CpuUs, cpu_us)
         .with(Figure::BareSends, cpu_us / bare_send_us)

@@ -30,8 +30,6 @@ pub struct HoldReport {
     pub server_pid: Option<u32>,
     /// Each time that everybody came and left.
     pub rounds: Vec<Round>,
-    /// What one bare `send` of as many bytes as a message had takes here, in nanoseconds.
-    pub bare_send_ns: Option<f64>,
     /// Whether it was stopped before its end.
     pub is_interrupted: bool,
     /// The first thing that went wrong, in words.
@@ -53,6 +51,9 @@ pub struct Round {
     pub before: Deliveries,
     /// What was published and what became of it.
     pub phases: Vec<Phase>,
+    /// What one bare `send` of as many bytes as a message had takes here while everybody is there, in
+    /// nanoseconds.
+    pub bare_send_ns: Option<f64>,
     /// Whether the memory came back; none if it could not be looked at.
     pub after: Option<After>,
 }
@@ -166,6 +167,17 @@ impl After {
 }
 
 impl Round {
+    /// What the broadcast took, as a multiple of as many bare sends one after the other.
+    #[must_use]
+    pub fn broadcast_in_bare_sends(&self) -> Option<BareSends> {
+        let phase = self.phases.iter().find(|phase| phase.kind == PhaseKind::Broadcast)?;
+        let bare_s = self.bare_send_ns? / 1e9 * phase.deliveries.delivered.max(1) as f64;
+        Some(BareSends {
+            until_the_last: phase.last_arrival_ms? / 1e3 / bare_s,
+            cpu_time: phase.server_cpu_s? / bare_s,
+        })
+    }
+
     /// The server's bytes for each connection: what it has grown by since nobody was there.
     #[must_use]
     pub fn server_bytes_per_connection(&self) -> Option<f64> {
@@ -229,17 +241,6 @@ impl HoldReport {
             round.phases.iter().for_each(|phase| sum.merge(&phase.deliveries));
         }
         sum
-    }
-
-    /// What the broadcast took, as a multiple of as many bare sends one after the other.
-    #[must_use]
-    pub fn broadcast_in_bare_sends(&self, round: &Round) -> Option<BareSends> {
-        let phase = round.phases.iter().find(|phase| phase.kind == PhaseKind::Broadcast)?;
-        let bare_s = self.bare_send_ns? / 1e9 * phase.deliveries.delivered.max(1) as f64;
-        Some(BareSends {
-            until_the_last: phase.last_arrival_ms? / 1e3 / bare_s,
-            cpu_time: phase.server_cpu_s? / bare_s,
-        })
     }
 
     /// As JSON.
@@ -308,9 +309,9 @@ mod tests {
                 subscribers: Some(1000),
                 before: Deliveries::default(),
                 phases: vec![phase(PhaseKind::OneChannel), phase(PhaseKind::Broadcast)],
+                bare_send_ns: Some(100_000.0),
                 after: Some(After { server_rss_bytes: 9, limit_bytes: 10, waited_s: 0.1 }),
             }],
-            bare_send_ns: Some(100_000.0),
             is_interrupted: false,
             first_error: None,
         }
@@ -323,7 +324,7 @@ mod tests {
         assert_eq!(round.server_bytes_per_connection(), Some(200.0));
         assert_eq!(round.kernel_bytes_per_socket(), Some(4_000.0));
         assert_eq!(round.client_bytes_per_connection(), Some(5_064.0));
-        let multiple = report.broadcast_in_bare_sends(round).unwrap();
+        let multiple = round.broadcast_in_bare_sends().unwrap();
         assert!((multiple.until_the_last - 4.0).abs() < 1e-9, "{multiple:?}");
         assert!((multiple.cpu_time - 3.0).abs() < 1e-9, "{multiple:?}");
     }

@@ -28,7 +28,7 @@ fn write(report: &HoldReport, out: &mut String) -> std::fmt::Result {
         }
         write_samples(round, out)?;
         write_phases(round, out)?;
-        write_after(report, round, out)?;
+        write_after(round, out)?;
     }
     write_verdict(report, out)
 }
@@ -145,7 +145,7 @@ fn write_phase(phase: &Phase, out: &mut String) -> std::fmt::Result {
     Ok(())
 }
 
-fn write_after(report: &HoldReport, round: &Round, out: &mut String) -> std::fmt::Result {
+fn write_after(round: &Round, out: &mut String) -> std::fmt::Result {
     writeln!(out)?;
     if let Some(bytes) = round.server_bytes_per_connection() {
         writeln!(out, "server     {bytes:.0} bytes for each connection")?;
@@ -156,9 +156,7 @@ fn write_after(report: &HoldReport, round: &Round, out: &mut String) -> std::fmt
             "client     {bytes:.0} bytes for each connection, the program itself shared out"
         )?;
     }
-    if let (Some(bare_ns), Some(multiple)) =
-        (report.bare_send_ns, report.broadcast_in_bare_sends(round))
-    {
+    if let (Some(bare_ns), Some(multiple)) = (round.bare_send_ns, round.broadcast_in_bare_sends()) {
         writeln!(
             out,
             "broadcast  had reached the last after {:.2} × the time of as many bare sends, {:.2} µs \
