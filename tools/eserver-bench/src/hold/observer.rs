@@ -197,7 +197,8 @@ mod tests {
     fn what_the_system_uses_is_seen() {
         let sample = Observer { pid: None }.sample(7, Duration::ZERO, || false);
         assert_eq!((sample.connections, sample.server_rss_bytes), (7, None));
+        // Either may be the larger one: some of the kernel's could be given back, and is not in use.
         assert!(sample.kernel_bytes.is_some_and(|bytes| bytes > 1 << 20));
-        assert!(sample.system_used_bytes > sample.kernel_bytes);
+        assert!(sample.system_used_bytes.is_some_and(|bytes| bytes > 1 << 20));
     }
 }
