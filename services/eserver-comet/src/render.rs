@@ -28,7 +28,7 @@
 //! | `reset` | `reason`, `offset` | what was missed cannot be had; it goes on after this offset |
 //! | `join`, `leave` | `subject` | presence |
 //! | `closed` | `offset` of the last message | the channel was closed |
-//! | `error` | `code`: `token`, `channels_full`, `subscribers_full` or `token_expired` | |
+//! | `error` | `code`: `token`, `channels_full`, `subscribers_full`, `token_expired` or `too_slow` | |
 //! | `ping` | | a sign of life |
 //! | `goodbye` | `retry_ms` | the server ends |
 //!
@@ -601,6 +601,7 @@ mod tests {
                 What::Member { subject: &content, joined: false },
                 What::Noop(3),
                 What::TokenExpired,
+                What::TooSlow,
                 What::Goodbye { retry_ms: 1, noop: 3 },
             ] {
                 for transport in TRANSPORTS {
