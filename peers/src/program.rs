@@ -6,6 +6,7 @@ use std::os::unix::fs::{MetadataExt, chown};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::sync::mpsc;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -215,9 +216,23 @@ pub(crate) fn find(program: &str, elsewhere: &[PathBuf], package: &str) -> Resul
         .with_context(|| format!("{program} is missing: sudo apt-get install -y {package}"))
 }
 
+/// Ports that the kernel gives to nobody by itself, neither to who connects nor to who listens on any:
+/// a server finds its own again when it was killed and comes back.
+const PORTS: std::ops::Range<u16> = 10_000..16_000;
+
 /// A port on 127.0.0.1 that nobody uses just now.
 pub(crate) fn free_port() -> Result<u16> {
-    Ok(TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port())
+    // Processes begin at different places, so that they rarely look at the same port at once.
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let start = (std::process::id() as u16).wrapping_mul(97);
+    for _ in PORTS {
+        let turn = NEXT.fetch_add(1, Ordering::Relaxed).wrapping_add(start);
+        let port = PORTS.start + turn % (PORTS.end - PORTS.start);
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return Ok(port);
+        }
+    }
+    bail!("no port from {} to {} is free", PORTS.start, PORTS.end - 1)
 }
 
 fn is_root() -> Result<bool> {

@@ -514,7 +514,7 @@ fn raw_statements_are_applied_as_they_stand() {
         database.query("create table t(num int, name text)");
         let mut site = Site::new(database, "raw_sql = true");
         let mut server = site.start();
-        assert!(server.stdout().contains("raw SQL"), "{}", server.stdout());
+        server.wait_to_say("raw SQL");
         let mut client = server.client();
         for _ in 0..50 {
             client.put("insert into t(num, name) values (%d, 'it''s')");

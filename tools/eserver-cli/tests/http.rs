@@ -142,7 +142,7 @@ fn the_operator_reads_what_to_try_and_what_was_asked() {
     let (mut server, _directory) = site();
     let address = server.http_address();
     let line = format!("http      listening on {address}  try: curl http://{address}/hello\n");
-    assert!(server.stdout().contains(&line), "{}", server.stdout());
+    server.wait_to_say(&line);
     let mut client = server.http_client();
     assert_eq!(client.get("/hello?secret=1").status, 200);
     assert_eq!(client.get("/sub/page.txt").status, 200);

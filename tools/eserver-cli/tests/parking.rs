@@ -38,8 +38,7 @@ fn crowd(server: &Server, public: SocketAddr, name: char) -> Vec<HttpClient> {
 #[test]
 fn a_crowd_waits_in_tables_of_its_own() {
     let mut server = setup().start();
-    let stdout = server.stdout();
-    assert!(stdout.contains("threads with descriptors of their own"), "{stdout}");
+    server.wait_to_say("threads with descriptors of their own");
     let mut polls = crowd(&server, server.public_address(), 'c');
     // The queue is where it was, and durable work is done between.
     server.client().put("insert into t(num) values (1)");
@@ -83,8 +82,7 @@ fn a_crowd_waits_in_tables_of_its_own() {
 #[test]
 fn without_such_tables_the_limit_bounds_the_process() {
     let mut server = setup().set("private_fd_tables", "off").start();
-    let stdout = server.stdout();
-    assert!(stdout.contains("at most 192 connections at once"), "{stdout}");
+    server.wait_to_say("at most 192 connections at once");
     let public = server.public_address();
     let mut polls: Vec<_> = (0..192).map(|_| HttpClient::connect(public)).collect();
     for poll in &mut polls {

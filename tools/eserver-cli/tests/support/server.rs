@@ -201,6 +201,13 @@ impl Server {
         })
     }
 
+    /// Waits until these words stand in what it has printed: it may be listening before that is so.
+    #[track_caller]
+    pub(crate) fn wait_to_say(&self, words: &str) {
+        let says = within(PATIENCE, || self.stdout().contains(words).then_some(()));
+        assert!(says.is_some(), "{words:?} in {}", self.stdout());
+    }
+
     /// A new connection by HTTP.
     pub(crate) fn http_client(&self) -> HttpClient {
         HttpClient::connect(self.http_address())
