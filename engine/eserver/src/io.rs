@@ -369,14 +369,8 @@ impl Io {
         self.settle(key);
     }
 
-    /// A peer does not read: its connection ends now.
+    /// A peer does not read: its connection ends now, and is counted unless it was before.
     pub(crate) fn close_slow_reader(&mut self, key: Key) {
-        self.counters.slow_readers.add(1);
-        self.close(key);
-    }
-
-    /// A peer has not read in time: its connection ends now, and is counted unless it was before.
-    pub(crate) fn time_out_reader(&mut self, key: Key) {
         let was_counted = self.get(key).is_some_and(|conn| conn.has(flag::TOO_SLOW));
         self.counters.slow_readers.add(u64::from(!was_counted));
         self.close(key);

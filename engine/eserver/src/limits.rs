@@ -37,7 +37,8 @@ pub struct Limits {
     /// that does not is closed. Default 10 s.
     pub write_timeout: Duration,
     /// Time for which a connection that was refused something while it was sending is still read
-    /// from, so that it gets to read the answer: then it is closed. Default 5 s.
+    /// from, so that it gets to read the answer: then it is closed. As long has a peer that reads too
+    /// slowly for what is kept for it when its service ends the connection. Default 5 s.
     pub linger_timeout: Duration,
     /// Bytes read and dropped from such a connection; then it is closed. Default 64 MiB.
     pub linger_bytes_max: usize,

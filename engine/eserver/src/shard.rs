@@ -589,7 +589,7 @@ impl Shard {
             if self.io.reads_on(key) {
                 return self.io.settle(key);
             }
-            self.io.time_out_reader(key);
+            self.io.close_slow_reader(key);
         } else if conn.is_partial() && is_late && !conn.has(flag::PAUSED | flag::CLOSING) {
             let limits = &self.io.settings.limits;
             let mut limit = limits.request_head_timeout;

@@ -3,7 +3,8 @@
 //! glibc keeps what was freed in the midst of its heaps: after a hundred thousand subscribers had left,
 //! 67 MB stayed resident of which nothing was in use. Another allocator, mimalloc, kept seven times as
 //! much, one heap for each thread. So the usual one is asked to trim itself, on a thread that may
-//! wait, after the shards were asked to let go of what they keep to be used again. This is the one file with `unsafe` code.
+//! wait, after the shards were asked to let go of what they keep to be used again. This is the one
+//! file with `unsafe` code.
 
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};

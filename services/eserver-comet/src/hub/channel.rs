@@ -104,6 +104,7 @@ impl Channels {
         self.directory.records.end()
     }
 
+    /// Gives back what is kept to be used again, and is not in use.
     pub(crate) fn trim(&mut self) {
         self.directory.trim();
         self.extras.trim();

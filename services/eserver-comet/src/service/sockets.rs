@@ -127,7 +127,9 @@ impl Sockets {
     pub(crate) fn set_subscriber(&mut self, number: u32, subscriber: SubscriberId) {
         if let Some(socket) = self.sockets.get_mut(number) {
             socket.subscriber = subscriber.get();
-            self.change(number, |more| more.conn = None);
+            if socket.more().is_some() {
+                self.change(number, |more| more.conn = None);
+            }
         }
     }
 
